@@ -1,0 +1,52 @@
+# make run      load once; without settings from the bundled sandbox API
+# make dev      the Dagster UI on http://127.0.0.1:3000
+# make test     the tests
+# make lint     ruff and mypy
+# make lock     pin the newest versions of all dependencies
+# make clean    forget the environment; loaded data and the history of runs stay
+
+SHELL := /bin/sh
+PYTHON ?= python3
+# The package set: "default", or "embedded-elt" for dagster-embedded-elt and its Dagster 1.13.1.
+SET ?= default
+VENV := .venv$(if $(filter-out default,$(SET)),-$(SET))
+LOCK := requirements$(if $(filter-out default,$(SET)),-$(SET)).lock
+BIN := $(VENV)/bin
+
+# One instance for `make run` and `make dev`, so that the UI shows both their runs.
+export DAGSTER_HOME ?= $(CURDIR)/.dagster
+
+.PHONY: setup run dev test lint lock clean
+
+setup: $(VENV)/ready
+
+$(VENV)/ready: $(LOCK) pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed; name it with make PYTHON=…")'
+	@echo "Setting up $(VENV) …"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(LOCK)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+run: setup
+	@$(BIN)/python -m analytics_dagster
+
+dev: setup
+	$(BIN)/dagster dev --host 127.0.0.1 --port 3000
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+lock:
+	uv pip compile pyproject.toml --extra dev --universal --python-version 3.10 --upgrade \
+	  --generate-hashes --no-annotate --custom-compile-command "make lock" -o requirements.lock
+	uv pip compile pyproject.toml --extra dev --extra embedded-elt --universal --python-version 3.10 --upgrade \
+	  --generate-hashes --no-annotate --custom-compile-command "make lock" -o requirements-embedded-elt.lock
+
+clean:
+	rm -rf .venv .venv-embedded-elt *.egg-info .mypy_cache .ruff_cache .pytest_cache

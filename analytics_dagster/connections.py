@@ -1,0 +1,111 @@
+"""The connection pool to one API, and the deadline that ends an exchange. Nothing else.
+
+Socket time limits count from byte to byte, so an API that drips one byte at a time passes
+them for ever. A `Deadline` shuts the socket down when the time is up, which wakes the reader
+wherever it hangs: in the headers, in the body, or between chunks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import certifi
+import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+
+@dataclass(frozen=True)
+class TimeLimits:
+    """Seconds until a connection stands, between two bytes, and for a whole exchange."""
+
+    connect: float = 10
+    read: float = 30
+    total: float = 120
+
+
+_running = threading.local()
+
+
+class Deadline:
+    """Within the block, this thread's exchange ends after `seconds`; `passed` tells if it did."""
+
+    def __init__(self, seconds: float) -> None:
+        self.passed = False
+        self._socket: socket.socket | None = None
+        self._timer = threading.Timer(seconds, self._end)
+        self._timer.daemon = True
+
+    def __enter__(self) -> Deadline:
+        _running.deadline = self
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        _running.deadline = None
+
+    def watch(self, sock: socket.socket) -> None:
+        """The socket to shut down; called by the connection when it awaits an answer."""
+        self._socket = sock
+        if self.passed:
+            self._end()
+
+    def _end(self) -> None:
+        self.passed = True
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+
+
+class _Watched:
+    """A connection that shows its socket to the deadline of the thread that uses it."""
+
+    sock: socket.socket
+
+    def getresponse(self) -> Any:
+        deadline = getattr(_running, "deadline", None)
+        if deadline is not None:
+            deadline.watch(self.sock)
+        return super().getresponse()  # type: ignore[misc]
+
+
+class _WatchedHTTPConnection(_Watched, HTTPConnection):
+    pass
+
+
+class _WatchedHTTPSConnection(_Watched, HTTPSConnection):
+    pass
+
+
+class _HTTPPool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _WatchedHTTPConnection
+
+
+class _HTTPSPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _WatchedHTTPSConnection
+
+
+def connection_pool(base_url: str, limits: TimeLimits) -> urllib3.PoolManager:
+    """A pool with these limits, through the proxy that the environment names for the host.
+
+    Certificates are those of certifi, or of REQUESTS_CA_BUNDLE or SSL_CERT_FILE.
+    """
+    url = urlsplit(base_url)
+    settings: dict[str, Any] = {
+        "timeout": urllib3.Timeout(connect=limits.connect, read=limits.read),
+        "retries": False,
+        "ca_certs": os.environ.get("REQUESTS_CA_BUNDLE")
+        or os.environ.get("SSL_CERT_FILE")
+        or certifi.where(),
+    }
+    proxy = None if proxy_bypass(url.hostname or "") else getproxies().get(url.scheme)
+    manager = urllib3.ProxyManager(proxy, **settings) if proxy else urllib3.PoolManager(**settings)
+    manager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+    return manager

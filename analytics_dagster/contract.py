@@ -1,0 +1,214 @@
+"""The contract between the API and a table: rows in, typed Arrow tables and rejected rows out.
+
+A batch is cast in one go by Arrow; only a batch that does not pass is looked at row by row.
+A row that breaks the contract is kept with the reason and its raw JSON, and the others load.
+A field that no column declares is added as a column of the type that it first shows; when
+that type is text, whatever else comes for it later is written as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any, cast
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from analytics_dagster.api_spec import Column, DataType
+from analytics_dagster.columns import NEUTRAL_NAMES, api_name
+from analytics_dagster.errors import FieldCollisionError
+from analytics_dagster.values import ARROW_TYPES, Unfit, fit
+
+REJECTED_COLUMNS = {
+    "rejected_id": "Hash of resource and raw row: a row that comes again is kept once",
+    "resource": "The resource that the row came from",
+    "reason": "Which column the row broke, and how",
+    "raw": "The row as the API sent it, as JSON",
+}
+_REJECTED_SCHEMA = pa.schema([pa.field(n, pa.string(), nullable=False) for n in REJECTED_COLUMNS])
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The rows that keep the contract, and those that do not, each as an Arrow table."""
+
+    accepted: pa.Table
+    rejected: pa.Table
+
+
+@dataclass
+class Findings:
+    """What the contract saw so far; fields are named as the columns that they become.
+
+    `reasons` counts each rejected row once, also when it is read twice.
+    """
+
+    reasons: Counter[str] = field(default_factory=Counter)
+    new_fields: dict[str, str] = field(default_factory=dict)
+    seen_columns: set[str] = field(default_factory=set)
+
+    @property
+    def rejected(self) -> int:
+        """Rows that broke the contract."""
+        return self.reasons.total()
+
+
+class Contract:
+    """The declared columns of one resource, and the undeclared ones that were met.
+
+    Args:
+        resource: its name, for the rejected rows.
+        declared: column to its declaration.
+        known: undeclared columns of the table from earlier loads, to their dlt data types.
+        normalize: the name of a field to the name of its column (dlt's naming convention).
+    """
+
+    def __init__(
+        self,
+        resource: str,
+        declared: Mapping[str, Column],
+        known: Mapping[str, str],
+        normalize: Callable[[str], str],
+    ) -> None:
+        self.findings = Findings()
+        self._resource = resource
+        self._declared = declared
+        self._columns = {name: _undeclared(kind) for name, kind in known.items()} | dict(declared)
+        self._field_of = {name: api_name(name) for name in self._columns}
+        self._normalize = normalize
+        self._met: dict[str, str] = {}
+        self._rejected: set[str] = set()
+
+    def batch(self, rows: list[Any]) -> Batch:
+        """The rows as Arrow tables: accepted ones typed, rejected ones with their reasons.
+
+        Raises:
+            FieldCollisionError: two fields would become one column.
+        """
+        self._meet([row for row in rows if isinstance(row, dict)])
+        rejected: list[dict[str, str]] = []
+        accepted = self._cast(rows)
+        if accepted is None:
+            fitted = [kept for row in rows if (kept := self._fit(row, rejected)) is not None]
+            accepted = pa.Table.from_pylist(fitted, schema=self._schema())
+        return Batch(accepted, pa.Table.from_pylist(rejected, schema=_REJECTED_SCHEMA))
+
+    def _meet(self, rows: list[dict[str, Any]]) -> None:
+        """Gives every field of the rows its column."""
+        for name in sorted(set().union(*rows) - self._met.keys()):
+            column = NEUTRAL_NAMES.get(name) or self._normalize(name)
+            other = next((f for f, met in self._met.items() if met == column), None)
+            if other is not None:
+                raise FieldCollisionError(
+                    f"{self._resource}: the fields {other!r} and {name!r} would both become the "
+                    f"column {column!r}, and one would be lost. Give one of them a name of its "
+                    "own in columns.NEUTRAL_NAMES."
+                )
+            if column not in self._columns:
+                kind = _kind([row[name] for row in rows if row.get(name) is not None])
+                self.findings.new_fields[column] = kind or "null so far"
+                if kind is None:
+                    continue
+                self._columns[column] = _undeclared(kind)
+            self._met[name] = column
+            self._field_of[column] = name
+            self.findings.seen_columns.add(column)
+
+    def _schema(self) -> pa.Schema:
+        return pa.schema(
+            pa.field(name, ARROW_TYPES[column.data_type], nullable=column.nullable)
+            for name, column in self._columns.items()
+        )
+
+    def _cast(self, rows: list[Any]) -> pa.Table | None:
+        """The rows cast as a whole, or None when one of them has to be looked at."""
+        fields = [
+            pa.field(self._field_of[name], _wire_type(column, self._field_of[name], rows))
+            for name, column in self._columns.items()
+        ]
+        if any(_holds_bool(rows, f.name) for f in fields if f.type == pa.float64()):
+            return None
+        try:
+            structs = pa.array(rows, pa.struct(fields))
+            arrays = [
+                _from_wire(array, column)
+                for array, column in zip(structs.flatten(), self._columns.values(), strict=True)
+            ]
+        except (pa.ArrowException, TypeError, OverflowError, UnicodeEncodeError):
+            return None
+        required = [not column.nullable for column in self._columns.values()]
+        if structs.null_count or any(
+            array.null_count for array, needed in zip(arrays, required, strict=True) if needed
+        ):
+            return None
+        return pa.Table.from_arrays(arrays, schema=self._schema())
+
+    def _fit(self, row: Any, rejected: list[dict[str, str]]) -> dict[str, Any] | None:
+        """The row with every value as its type; or None, and the row is among the rejected."""
+        try:
+            if not isinstance(row, dict):
+                raise Unfit("the row is no object")
+            return {name: self._fit_value(name, row) for name in self._columns}
+        except Unfit as unfit:
+            reason = str(unfit)
+        raw = json.dumps(row)
+        identity = sha256(f"{self._resource}\n{raw}".encode()).hexdigest()
+        if identity not in self._rejected:
+            self._rejected.add(identity)
+            self.findings.reasons[reason] += 1
+            values = (identity, self._resource, reason, raw)
+            rejected.append(dict(zip(REJECTED_COLUMNS, values, strict=True)))
+        return None
+
+    def _fit_value(self, name: str, row: dict[str, Any]) -> Any:
+        column, value = self._columns[name], row.get(self._field_of[name])
+        if value is None and not column.nullable:
+            raise Unfit(f"{name}: missing or null")
+        as_json = column.data_type == "text" and name not in self._declared
+        if as_json and not isinstance(value, str | None):
+            return json.dumps(value)
+        try:
+            return fit(value, column.data_type)
+        except Unfit as unfit:
+            raise Unfit(f"{name}: {unfit}") from None
+
+
+def _undeclared(kind: str) -> Column:
+    return Column(data_type=cast(DataType, kind))
+
+
+def _kind(values: list[Any]) -> str | None:
+    """The dlt data type of an undeclared field by its values, or None without a value."""
+    kinds = {bool: "bool", int: "bigint", float: "double"}
+    found = {kinds.get(type(value), "text") for value in values}
+    if found == {"bigint", "double"}:
+        return "double"
+    return found.pop() if len(found) == 1 else "text" if found else None
+
+
+def _wire_type(column: Column, name: str, rows: list[Any]) -> pa.DataType:
+    """The Arrow type in which a column arrives: timestamps come as text or as seconds."""
+    if column.data_type not in ("timestamp", "date"):
+        return ARROW_TYPES[column.data_type]
+    first = next((row.get(name) for row in rows if isinstance(row, dict)), None)
+    return pa.int64() if isinstance(first, int) else pa.string()
+
+
+def _holds_bool(rows: list[Any], name: str) -> bool:
+    """Arrow would take true for 1.0."""
+    return any(isinstance(row, dict) and isinstance(row.get(name), bool) for row in rows)
+
+
+def _from_wire(array: pa.Array, column: Column) -> pa.Array:
+    """The array as its declared type; raises where a value needs a closer look."""
+    if column.data_type == "double" and not pc.all(pc.is_finite(array)).as_py():
+        raise pa.ArrowInvalid("not finite")
+    if column.data_type == "timestamp" and pa.types.is_int64(array.type):
+        if pc.any(pc.or_(pc.less(array, 0), pc.greater(array, 253402300799))).as_py():
+            raise pa.ArrowInvalid("no seconds since the epoch")
+        array = array.cast(pa.timestamp("s", tz="UTC"))
+    return array.cast(ARROW_TYPES[column.data_type])

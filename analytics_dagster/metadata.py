@@ -1,0 +1,85 @@
+"""What Dagster shows of an asset: its declared columns, and the figures of each load."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import dagster as dg
+
+from analytics_dagster.api_spec import Column, Resource
+from analytics_dagster.loading import Loaded
+from analytics_dagster.transport import Traffic
+from analytics_dagster.warehouse import DATASET
+
+
+def declared_metadata(resource: Resource) -> dict[str, Any]:
+    """The table and its declared columns, visible before the first load."""
+    return {
+        "dagster/table_name": f"{DATASET}.{resource.name}",
+        "dagster/column_schema": _table_schema(resource.columns, resource.primary_key),
+        "endpoint": dg.MetadataValue.text(f"GET {resource.endpoint.path}"),
+    }
+
+
+def load_metadata(resource: Resource, loaded: Loaded, traffic: Traffic) -> dict[str, Any]:
+    """The figures of one load; waits in seconds, `cursor_…` the span of the loaded rows."""
+    reading, findings = loaded.report.reading, loaded.report.findings
+    new_columns = {
+        name: Column.model_validate({"data_type": kind, "description": "Not declared; added."})
+        for name, kind in findings.new_fields.items()
+        if kind != "null so far"
+    }
+    figures: dict[str, Any] = {
+        "dagster/row_count": loaded.table_rows,
+        "dagster/column_schema": _table_schema(dict(resource.columns) | new_columns, resource.primary_key),
+        "rows_read": reading.rows,
+        "rows_loaded": loaded.rows,
+        "rows_rejected": findings.rejected,
+        "duplicates": loaded.duplicates,
+        "pages": reading.pages,
+        "readings": reading.readings,
+        "requests": traffic.requests,
+        "retries": traffic.retries,
+        "seconds_waited": round(traffic.seconds_waited, 1),
+    }
+    return figures | _where_known(
+        total_at_api=reading.total,
+        cursor_from=_timestamp(loaded.report.cursor_from),
+        cursor_to=_timestamp(loaded.report.cursor_to),
+        rejected_reasons=dict(findings.reasons),
+        new_fields=findings.new_fields,
+        missing_fields=_missing(resource, loaded),
+    )
+
+
+def _where_known(**figures: Any) -> dict[str, Any]:
+    return {name: value for name, value in figures.items() if value not in (None, {}, [])}
+
+
+def _timestamp(moment: datetime | None) -> dg.MetadataValue[Any] | None:
+    return None if moment is None else dg.MetadataValue.timestamp(moment)
+
+
+def _missing(resource: Resource, loaded: Loaded) -> list[str]:
+    """The expected columns that no row of the load had."""
+    expected = [name for name, column in resource.columns.items() if column.expected]
+    seen = loaded.report.findings.seen_columns
+    return [name for name in expected if name not in seen] if loaded.rows else []
+
+
+def _table_schema(columns: Mapping[str, Column], key: list[str]) -> dg.TableSchema:
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(
+                name,
+                column.data_type,
+                description=column.description or None,
+                constraints=dg.TableColumnConstraints(
+                    nullable=column.nullable, unique=[name] == key
+                ),
+            )
+            for name, column in columns.items()
+        ]
+    )

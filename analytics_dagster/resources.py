@@ -1,0 +1,136 @@
+"""The config resource for the API: where it is, and the key. Resolved when a run starts.
+
+The key is no field on purpose: Dagster keeps run config, and shows it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+import dagster as dg
+import dlt
+from pydantic import Field, PrivateAttr
+
+from analytics_dagster.api_spec import Client
+from analytics_dagster.connections import TimeLimits
+from analytics_dagster.errors import MissingApiKeyError, SettingError
+from analytics_dagster.transport import Transport
+
+BASE_URL_VARIABLE = "ANALYTICS_API_BASE_URL"
+KEY_VARIABLE = "ANALYTICS_API_KEY"
+
+SANDBOX_NOTICE = (
+    f"{BASE_URL_VARIABLE} is not set: loading MADE-UP data from the bundled sandbox API. "
+    f"Set {BASE_URL_VARIABLE} and {KEY_VARIABLE} to load your own."
+)
+
+
+class AnalyticsApi(dg.ConfigurableResource):
+    """The API to load. Without a base URL it is the bundled sandbox, and the run says so."""
+
+    base_url: str = Field(
+        default="",
+        description=f"Where the API is. Empty: {BASE_URL_VARIABLE}, and when that is unset the "
+        "bundled sandbox.",
+    )
+    retries: int = Field(
+        default=3, ge=0, le=10, description="Retries of a request, after waits of 2, 4, 8, … s."
+    )
+    connect_timeout: float = Field(
+        default=10, gt=0, description="Seconds until a connection to the API must stand."
+    )
+    read_timeout: float = Field(
+        default=30, gt=0, description="Seconds that the API may send nothing."
+    )
+    total_timeout: float = Field(
+        default=120, gt=0, description="Seconds that one request may take as a whole."
+    )
+
+    _location: str = PrivateAttr(default="")
+    _key: str = PrivateAttr(default="")
+
+    @property
+    def is_sandbox(self) -> bool:
+        """Whether the rows are made up: neither a base URL nor a key is set."""
+        return self._base_url() is None and _api_key() is None
+
+    def _base_url(self) -> str | None:
+        return self.base_url or os.environ.get(BASE_URL_VARIABLE)
+
+    @contextmanager
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[AnalyticsApi]:
+        """Finds the API and the key, or starts the sandbox for the time of the run.
+
+        Raises:
+            SettingError: the base URL is no URL, or there is a key and no base URL.
+            MissingApiKeyError: there is a base URL and no key.
+        """
+        if self.is_sandbox:
+            from analytics_dagster.sandbox.server import serve
+
+            if context.log:
+                context.log.warning(SANDBOX_NOTICE)
+            with serve() as sandbox:
+                self._location, self._key = sandbox.base_url, sandbox.api_key
+                yield self
+            return
+        self._location = _checked_url(self._base_url())
+        self._key = _checked_key(_api_key())
+        yield self
+
+    @contextmanager
+    def connect(self, client: Client) -> Iterator[Transport]:
+        """The way to the API, open while the block runs."""
+        limits = TimeLimits(self.connect_timeout, self.read_timeout, self.total_timeout)
+        transport = Transport(
+            self._location, client, self._key, retries=self.retries, limits=limits
+        )
+        with transport.open():
+            yield transport
+
+
+def _api_key() -> str | None:
+    """The key from the environment, else from dlt's secrets; None when neither has one."""
+    key = os.environ.get(KEY_VARIABLE)
+    return key if key is not None else dlt.secrets.get("api_key")
+
+
+def _checked_key(key: str | None) -> str:
+    if key is None:
+        raise MissingApiKeyError(
+            f"No API key: set {KEY_VARIABLE}, or api_key in .dlt/secrets.toml, to the key of the "
+            f"API in {BASE_URL_VARIABLE}."
+        )
+    if not isinstance(key, str) or not key.strip() or key != key.strip() or not key.isprintable():
+        raise MissingApiKeyError(
+            f"{KEY_VARIABLE} is blank, or has blanks or control characters around or in it. Set "
+            "it to the key as the API's owner gave it."
+        )
+    return key
+
+
+def _checked_url(location: str | None) -> str:
+    if location is None:
+        raise SettingError(
+            f"There is an API key and no {BASE_URL_VARIABLE}. Set it to where the API is, for "
+            "example https://api.example.com; or unset the key to load the sandbox."
+        )
+    try:
+        url = urlsplit(location)
+        usable = url.scheme in ("http", "https") and url.hostname and url.port != 0
+    except ValueError:
+        usable = False
+    if not usable or url.query or url.fragment or url.username:
+        raise SettingError(
+            f"{BASE_URL_VARIABLE}={_shown(location)!r} is no base URL. Set it to scheme, host "
+            "and perhaps a path, for example https://api.example.com."
+        )
+    return location
+
+
+def _shown(location: str) -> str:
+    """A URL that is wrong may hold a key in the wrong place: only its beginning is shown."""
+    return location.split("?")[0].split("@")[-1][:100]

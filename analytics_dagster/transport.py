@@ -1,0 +1,213 @@
+"""One API over HTTP: authentication, retries, redirects, redaction.
+
+Every request of this package goes through `Transport.get`. What belongs here is what HTTP
+knows; what a page of rows looks like is decided in `pages`.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
+
+import tenacity
+import urllib3
+from urllib3.util import make_headers
+
+from analytics_dagster.api_spec import ApiKeyAuth, Client, HttpBasicAuth
+from analytics_dagster.connections import Deadline, TimeLimits, connection_pool
+from analytics_dagster.errors import ApiError, MalformedBodyError, OversizedBodyError, RedirectError
+from analytics_dagster.failures import bad_status, broken_exchange
+from analytics_dagster.redaction import Redactor, redacted_log
+
+BACKOFF_FACTOR = 2
+JITTER = 0.1
+MAX_BODY_BYTES = 256 * 1024 * 1024
+MAX_REDIRECTS = 5
+
+T = TypeVar("T")
+
+
+@dataclass
+class Traffic:
+    """What was sent and waited for so far; `seconds_waited` are the waits before retries."""
+
+    requests: int = 0
+    retries: int = 0
+    seconds_waited: float = 0.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A whole answer: its body is decoded and redacted."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Transport:
+    """The way to one API.
+
+    The key is added to a request last of all, so no URL in a message can hold it.
+
+    Args:
+        base_url: where the API is; every path is below it.
+        client: how the key is sent, and headers for every request.
+        api_key: the secret.
+        retries: attempts after the first; they wait 2, 4, 8, … seconds and some jitter.
+        clock: the `time` module, or what stands in for its `sleep` and `time`.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        client: Client,
+        api_key: str,
+        *,
+        retries: int = 3,
+        limits: TimeLimits | None = None,
+        clock: Any = time,
+    ) -> None:
+        self.base_url = base_url.rstrip("/")
+        self.traffic = Traffic()
+        self.redactor = Redactor(api_key)
+        self._client = client
+        self._api_key = api_key
+        self._retries = retries
+        self._limits = limits or TimeLimits()
+        self._clock = clock
+        self._pool = connection_pool(self.base_url, self._limits)
+
+    @contextmanager
+    def open(self) -> Iterator[Transport]:
+        """Within the block urllib3's log is redacted; at its end the connections are closed."""
+        with redacted_log("urllib3.connectionpool", self.redactor):
+            try:
+                yield self
+            finally:
+                self._pool.clear()
+
+    def get(self, url: str, params: Mapping[str, Any], parse: Callable[[Answer], T]) -> T:
+        """What `parse` makes of the 200 answer to a GET.
+
+        `url` is absolute or a path below the base URL. When `parse` raises
+        `MalformedBodyError` the request is sent again, as after a broken connection.
+
+        Raises:
+            ApiError: after the last retry, or at once where a retry cannot help.
+        """
+        below = url if urlsplit(url).scheme else f"{self.base_url}/{url.lstrip('/')}"
+        target = self._same_origin(self.base_url, below)
+        return self._retrying()(self._attempt, _with_query(target, params), parse)
+
+    def _retrying(self) -> tenacity.Retrying:
+        return tenacity.Retrying(
+            stop=tenacity.stop_after_attempt(self._retries + 1),
+            wait=_wait,
+            retry=tenacity.retry_if_exception(lambda error: getattr(error, "transient", False)),
+            before_sleep=self._count_retry,
+            sleep=self._clock.sleep,
+            reraise=True,
+        )
+
+    def _count_retry(self, state: tenacity.RetryCallState) -> None:
+        self.traffic.retries += 1
+        self.traffic.seconds_waited += state.upcoming_sleep
+
+    def _attempt(self, url: str, parse: Callable[[Answer], T]) -> T:
+        for _ in range(MAX_REDIRECTS + 1):
+            answer = self._exchange(url)
+            if answer.status not in (301, 302, 303, 307, 308):
+                break
+            url = self._same_origin(url, answer.headers.get("location", ""))
+        else:
+            raise RedirectError(f"{url}: more than {MAX_REDIRECTS} redirects, one after another")
+        if answer.status != 200:
+            raise bad_status(url, answer.status, answer.headers, self._clock.time())
+        try:
+            return parse(answer)
+        except MalformedBodyError as error:
+            problem = str(error)
+        raise MalformedBodyError(f"{url}: {problem}")
+
+    def _exchange(self, url: str) -> Answer:
+        self.traffic.requests += 1
+        failure: ApiError
+        with Deadline(self._limits.total) as deadline:
+            try:
+                return self._request(url)
+            except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+                failure = broken_exchange(
+                    url, error, self._limits, deadline_passed=deadline.passed
+                )
+        raise type(failure)(self.redactor.text(str(failure)))
+
+    def _request(self, url: str) -> Answer:
+        response = self._pool.request(
+            "GET",
+            self._authorized(url),
+            headers=self._client.headers | self._authorization(),
+            preload_content=False,
+            redirect=False,
+        )
+        try:
+            body = _read(response, url) if response.status == 200 else b""
+            return Answer(response.status, response.headers, self.redactor.body(body))
+        finally:
+            response.close()
+
+    def _authorized(self, url: str) -> str:
+        auth = self._client.auth
+        if isinstance(auth, ApiKeyAuth) and auth.location == "query":
+            return _with_query(url, {auth.name: self._api_key})
+        return url
+
+    def _authorization(self) -> dict[str, str]:
+        auth = self._client.auth
+        if isinstance(auth, ApiKeyAuth):
+            return {auth.name: self._api_key} if auth.location == "header" else {}
+        if isinstance(auth, HttpBasicAuth):
+            return make_headers(basic_auth=f"{auth.username}:{self._api_key}")
+        return {"Authorization": f"Bearer {self._api_key}"}
+
+    def _same_origin(self, base: str, location: str) -> str:
+        """The absolute location, without the key that the API may have put into it."""
+        target = urlsplit(urljoin(base, location))
+        origin = f"{target.scheme}://{target.netloc}"
+        if (target.scheme, target.netloc) != urlsplit(self.base_url)[:2]:
+            raise RedirectError(
+                f"{base}: the API leads to {self.redactor.text(origin)}; the key is not sent to "
+                "another host. Set ANALYTICS_API_BASE_URL to the host that is meant."
+            )
+        query = [pair for pair in parse_qsl(target.query, True) if pair[1] != self._api_key]
+        return urlunsplit(target._replace(query=urlencode(query), fragment=""))
+
+
+def _wait(state: tenacity.RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    asked = getattr(error, "retry_after", None)
+    backoff = BACKOFF_FACTOR**state.attempt_number * random.uniform(1, 1 + JITTER)  # noqa: S311
+    return backoff if asked is None else asked
+
+
+def _with_query(url: str, params: Mapping[str, Any]) -> str:
+    if not params:
+        return url
+    return f"{url}{'&' if urlsplit(url).query else '?'}{urlencode(params)}"
+
+
+def _read(response: urllib3.BaseHTTPResponse, url: str) -> bytes:
+    body = bytearray()
+    for chunk in response.stream(2**20):
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise OversizedBodyError(
+                f"{url}: the body is larger than {MAX_BODY_BYTES} bytes. Ask for smaller pages: "
+                "lower the paginator's limit in the REST API configuration."
+            )
+    return bytes(body)

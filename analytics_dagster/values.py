@@ -1,0 +1,121 @@
+"""One value of a row as its declared type, or the reason why it cannot be. Nothing else.
+
+What is accepted is what loses nothing: an integer written as text or as 3.0 is that integer;
+3.5 for an integer is no integer. Timestamps may be ISO 8601 (UTC where they name no zone) or
+seconds since the epoch.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import date, datetime, timedelta, timezone
+from typing import Any
+
+import pyarrow as pa
+
+ARROW_TYPES: dict[str, pa.DataType] = {
+    "bigint": pa.int64(),
+    "text": pa.string(),
+    "timestamp": pa.timestamp("us", tz="UTC"),
+    "double": pa.float64(),
+    "bool": pa.bool_(),
+    "date": pa.date32(),
+}
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_LAST_SECOND = 253402300799  # 9999-12-31T23:59:59Z
+
+
+class Unfit(ValueError):
+    """A value that its column cannot hold; the message names the type and not the value."""
+
+
+def fit(value: Any, data_type: str) -> Any:
+    """The value as `data_type` (a dlt data type), or None for None.
+
+    Raises:
+        Unfit: the type cannot hold the value without losing some of it.
+    """
+    if value is None:
+        return None
+    try:
+        return _FITTERS[data_type](value)
+    except (ValueError, OverflowError, pa.ArrowException):
+        raise Unfit(f"{_kind(value)} is no {data_type}") from None
+
+
+def _kind(value: Any) -> str:
+    kinds = {str: "a text", bool: "a boolean", int: "an integer", float: "a number with a fraction"}
+    if isinstance(value, float) and not math.isfinite(value):
+        return "a number that is not finite"
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return "an integer of more than 64 bits"
+    return kinds.get(type(value), "a list or an object")
+
+
+def _bigint(value: Any) -> int:
+    if isinstance(value, str) and re.fullmatch(r"\s*[+-]?\d{1,19}\s*", value, re.ASCII):
+        value = int(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if type(value) is not int or not -(2**63) <= value < 2**63:
+        raise ValueError
+    return value
+
+
+def _double(value: Any) -> float:
+    if type(value) not in (int, float, str) or not math.isfinite(number := float(value)):
+        raise ValueError
+    if isinstance(value, int) and int(number) != value:
+        raise ValueError
+    return number
+
+
+def _text(value: Any) -> str:
+    if type(value) is int:
+        return str(value)
+    if not isinstance(value, str):
+        raise ValueError  # noqa: TRY004  one kind of failure, whatever the type
+    value.encode()
+    return value
+
+
+def _bool(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError  # noqa: TRY004  one kind of failure, whatever the type
+    return value
+
+
+def _timestamp(value: Any) -> datetime:
+    if type(value) in (int, float):
+        if not 0 <= value <= _LAST_SECOND:
+            raise ValueError
+        return _EPOCH + timedelta(seconds=value)
+    moment = _iso(value)
+    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+
+
+def _iso(value: Any) -> datetime:
+    """Arrow reads every form of ISO 8601 that APIs use; `fromisoformat` does from 3.11 only."""
+    if not isinstance(value, str):
+        raise ValueError  # noqa: TRY004  one kind of failure, whatever the type
+    text = pa.scalar(re.sub(r"(\.\d{6})\d+", r"\1", value.strip()))
+    zoned = re.search(r"[T ].*(Z|[+-]\d\d(:?\d\d)?)$", text.as_py())
+    return text.cast(pa.timestamp("us", tz="UTC" if zoned else None)).as_py()
+
+
+def _date(value: Any) -> date:
+    if not isinstance(value, str):
+        raise ValueError  # noqa: TRY004  one kind of failure, whatever the type
+    return pa.scalar(value).cast(pa.date32()).as_py()
+
+
+_FITTERS = {
+    "bigint": _bigint,
+    "text": _text,
+    "timestamp": _timestamp,
+    "double": _double,
+    "bool": _bool,
+    "date": _date,
+}

@@ -1,0 +1,97 @@
+"""The warehouse: one DuckDB file, its lock, and the dlt destination that writes it."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import dagster as dg
+import dlt
+import duckdb
+from dlt.common.destination import Destination
+from pydantic import Field
+
+from analytics_dagster.errors import SettingError, WarehouseLockedError, WarehousePathError
+
+DATASET = "analytics"
+PATH_VARIABLE = "ANALYTICS_DUCKDB_PATH"
+PROJECT_ROOT = Path(__file__).resolve().parents[1]
+
+
+class Warehouse(dg.ConfigurableResource):
+    """The DuckDB file that the assets are loaded into; the tables are in dataset `analytics`."""
+
+    duckdb_path: str = Field(
+        default="",
+        description="The DuckDB file; relative to the project's root. Empty: "
+        f"{PATH_VARIABLE}, and when that is unset analytics.duckdb.",
+    )
+    lock_timeout: float = Field(
+        default=60,
+        gt=0,
+        description="Seconds to wait while another program holds the DuckDB file.",
+    )
+
+    def path(self) -> Path:
+        """The absolute path of the DuckDB file.
+
+        Raises:
+            SettingError: it names no file.
+        """
+        name = self.duckdb_path or os.environ.get(PATH_VARIABLE, "analytics.duckdb")
+        if not name.strip() or name.startswith((":", "md:")):
+            raise SettingError(
+                f"{PATH_VARIABLE}={name!r} names no file. Set it to the path of a DuckDB file, "
+                "or unset it to use analytics.duckdb."
+            )
+        return PROJECT_ROOT / Path(name).expanduser()
+
+    def destination(self) -> Destination:
+        """The file as a dlt destination.
+
+        With transactions: dlt merges by DELETE and INSERT, and without them a process killed
+        in between leaves the table empty.
+        """
+        return dlt.destinations.duckdb(str(self.path()), supports_transactions=True)
+
+    @contextmanager
+    def writing(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection that holds DuckDB's lock on the file while the block runs.
+
+        dlt opens connections of its own in this process; they share the lock.
+
+        Raises:
+            WarehouseLockedError: another program held the file for `lock_timeout` seconds.
+            WarehousePathError: the file cannot be opened or created.
+        """
+        connection = self._connect(time.monotonic() + self.lock_timeout)
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    def _connect(self, give_up_at: float) -> duckdb.DuckDBPyConnection:
+        path = self.path()
+        while True:
+            try:
+                return duckdb.connect(str(path))
+            except duckdb.Error as error:
+                problem = str(error)
+            if "Could not set lock" not in problem:
+                raise WarehousePathError(
+                    f"{PATH_VARIABLE}: {path} cannot be opened as a DuckDB file for writing: "
+                    f"{problem.splitlines()[0]}. Set {PATH_VARIABLE} to a file in a folder that "
+                    "exists and that you may write."
+                )
+            if time.monotonic() > give_up_at:
+                holder = re.search(r"lock is held in (.*?\(PID \d+\))", problem)
+                raise WarehouseLockedError(
+                    f"{path} is held by {holder[1] if holder else 'another program'}, for longer than {self.lock_timeout:g} s. "
+                    "Close that program or its connection, and run again; the rows are as they "
+                    "were."
+                )
+            time.sleep(0.2)
