@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
 from collections.abc import Iterator
+from typing import cast
 
 import dagster as dg
 from dotenv import load_dotenv
@@ -21,6 +24,7 @@ _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 def main() -> int:
     """Runs the job; the exit status is 0 when every resource was loaded."""
     load_dotenv(PROJECT_ROOT / ".env")
+    os.environ.setdefault("DAGSTER_HOME", str(PROJECT_ROOT / ".dagster"))
     if AnalyticsApi().is_sandbox:
         print(f"\n*** {SANDBOX_NOTICE} ***\n", flush=True)
     job = defs.resolve_job_def(incremental_load.name)
@@ -36,24 +40,26 @@ def _loaded(result: dg.ExecuteInProcessResult) -> str:
     path, tables = Warehouse().path(), []
     for event in result.get_asset_materialization_events():
         name, figures = event.materialization.asset_key.path[-1], event.materialization.metadata
-        columns = figures["dagster/column_schema"].value.columns
+        columns = cast(dg.TableSchema, figures["dagster/column_schema"].value).columns
         counts = (figures[key].value for key in ("rows_loaded", "rows_rejected"))
         tables.append((name, *counts, figures["dagster/row_count"].value, len(columns)))
     if not tables:
         return "Nothing was loaded."
-    query = f"FROM {DATASET}.{tables[0][0]}"
+    query = f'FROM "{path.stem}".{DATASET}.{tables[0][0]}'
+    look = f"import duckdb; duckdb.connect({str(path)!r}).sql({query!r}).show()"
     headers = ("resource", "loaded", "rejected", "rows in table", "columns")
     return (
         f"{tabulate(tables, headers)}\n\nfile: {path}\n"
-        f"look: {sys.executable} -c \"import duckdb; duckdb.connect('{path}')"
-        f".sql('{query}').show()\"\n"
+        f"look: {sys.executable} -c {shlex.quote(look)}\n"
         "or:   make dev, and open the assets in the Dagster UI"
     )
 
 
 def _failures(result: dg.ExecuteInProcessResult) -> Iterator[str]:
-    """What failed, by step, in the words of the innermost error; the run's own error comes
-    only when no step did."""
+    """What failed, by step, in the words of the innermost error.
+
+    The run's own error comes only when no step failed: no resource was even begun.
+    """
     failed = [event for event in result.all_events if event.is_failure]
     for event in [event for event in failed if event.is_step_failure] or failed:
         error = getattr(event.event_specific_data, "error", None)

@@ -87,13 +87,14 @@ class DltPaginator(_Entry):
             "cursor": paginators.JSONResponseCursorPaginator,
             "header_cursor": paginators.HeaderCursorPaginator,
         }
-        return classes[self.type](**(self.model_extra or {}))
+        paginator: BasePaginator = classes[self.type](**(self.model_extra or {}))
+        return paginator
 
     @model_validator(mode="after")
     def _dlt_accepts_it(self) -> DltPaginator:
         try:
             self.build()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  whatever dlt raises for a wrong key
             raise ValueError(f"dlt refuses it: {error}") from None
         return self
 
@@ -234,7 +235,9 @@ def _problem(config: Any, found: Any) -> str:
     loc = found["loc"]
     # After these two keys pydantic names the kind that it chose: no key of the configuration.
     path = [
-        part for before, part in zip((None, *loc), loc) if before not in ("paginator", "auth")
+        part
+        for before, part in zip((None, *loc), loc, strict=False)
+        if before not in ("paginator", "auth")
     ]
     where = ""
     if len(path) > 1 and path[0] == "resources":
@@ -243,4 +246,3 @@ def _problem(config: Any, found: Any) -> str:
         where, path = f"resources[{path[1]}] {name!r}: ", path[2:]
     keys = ".".join(str(part) for part in path)
     return f"{where}{keys}{': ' if keys else ''}{found['msg'].removeprefix('Value error, ')}"
-

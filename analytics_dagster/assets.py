@@ -56,7 +56,7 @@ class _Translator(DagsterDltTranslator):
     def __init__(self, resource: Resource) -> None:
         self._resource = resource
 
-    def get_asset_spec(self, data: DltResourceTranslatorData) -> dg.AssetSpec:
+    def get_asset_spec(self, data: DltResourceTranslatorData) -> dg.AssetSpec:  # noqa: ARG002
         resource = self._resource
         return dg.AssetSpec(
             key=[DATASET, resource.name],

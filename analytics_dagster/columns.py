@@ -16,7 +16,6 @@ NEUTRAL_NAMES = {"vendor_account_id": "customer_id"}
 """Field of the API to column, where they differ: vendor names stay out of the warehouse."""
 
 
-
 def api_name(column: str) -> str:
     """The field of the API that a column is loaded from."""
     return next((field for field, name in NEUTRAL_NAMES.items() if name == column), column)
@@ -86,14 +85,14 @@ IDENTITY: TTableSchemaColumns = {
 
 def statistics_columns(*, expected: str, larger_plan: str = "") -> TTableSchemaColumns:
     """The columns of one resource: identity first, then the named statistics as bigint."""
-    statistics = [(name, True) for name in expected.split()]
-    statistics += [(name, False) for name in larger_plan.split()]
-    return IDENTITY | {name: _statistic(name, is_expected) for name, is_expected in statistics}
+    statistics = {name: _statistic(name, expected=True) for name in expected.split()}
+    optional = {name: _statistic(name, expected=False) for name in larger_plan.split()}
+    return IDENTITY | statistics | optional
 
 
-def _statistic(name: str, is_expected: bool) -> TColumnSchema:
+def _statistic(name: str, *, expected: bool) -> TColumnSchema:
     column: dict[str, Any] = {"data_type": "bigint", "description": STATISTICS[name]}
-    if is_expected:
+    if expected:
         column["x-expected"] = True
     return cast(TColumnSchema, column)
 

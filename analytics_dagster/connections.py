@@ -42,7 +42,7 @@ class Deadline:
         self._timer = threading.Timer(seconds, self._end)
         self._timer.daemon = True
 
-    def __enter__(self) -> Deadline:
+    def __enter__(self) -> Deadline:  # noqa: PYI034  Self is in typing from 3.11 only
         _running.deadline = self
         self._timer.start()
         return self

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from analytics_dagster.api_spec import Column, DataType
 from analytics_dagster.columns import NEUTRAL_NAMES, api_name
 from analytics_dagster.errors import FieldCollisionError
-from analytics_dagster.values import ARROW_TYPES, Unfit, fit
+from analytics_dagster.values import ARROW_TYPES, UnfitError, fit
 
 REJECTED_COLUMNS = {
     "rejected_id": "Hash of resource and raw row: a row that comes again is kept once",
@@ -150,10 +150,8 @@ class Contract:
     def _fit(self, row: Any, rejected: list[dict[str, str]]) -> dict[str, Any] | None:
         """The row with every value as its type; or None, and the row is among the rejected."""
         try:
-            if not isinstance(row, dict):
-                raise Unfit("the row is no object")
             return {name: self._fit_value(name, row) for name in self._columns}
-        except Unfit as unfit:
+        except UnfitError as unfit:
             reason = str(unfit)
         raw = json.dumps(row)
         identity = sha256(f"{self._resource}\n{raw}".encode()).hexdigest()
@@ -164,17 +162,19 @@ class Contract:
             rejected.append(dict(zip(REJECTED_COLUMNS, values, strict=True)))
         return None
 
-    def _fit_value(self, name: str, row: dict[str, Any]) -> Any:
+    def _fit_value(self, name: str, row: Any) -> Any:
+        if not isinstance(row, dict):
+            raise UnfitError("the row is no object")
         column, value = self._columns[name], row.get(self._field_of[name])
         if value is None and not column.nullable:
-            raise Unfit(f"{name}: missing or null")
+            raise UnfitError(f"{name}: missing or null")
         as_json = column.data_type == "text" and name not in self._declared
         if as_json and not isinstance(value, str | None):
             return json.dumps(value)
         try:
             return fit(value, column.data_type)
-        except Unfit as unfit:
-            raise Unfit(f"{name}: {unfit}") from None
+        except UnfitError as unfit:
+            raise UnfitError(f"{name}: {unfit}") from None
 
 
 def _undeclared(kind: str) -> Column:

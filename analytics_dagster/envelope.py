@@ -32,8 +32,8 @@ def page_parser(resource: Resource) -> Callable[[Answer], Page]:
     selector = resource.endpoint.data_selector
     rows_path = compile_path(selector)
     paginator = resource.endpoint.paginator
-    has_total = isinstance(paginator, OffsetPaginator) and paginator.total_path
-    total_path = compile_path(paginator.total_path) if has_total else None
+    total_at = paginator.total_path if isinstance(paginator, OffsetPaginator) else None
+    total_path = compile_path(total_at) if total_at else None
 
     def parse(answer: Answer) -> Page:
         document = _document(answer)

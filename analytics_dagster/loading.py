@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import dlt
 
@@ -23,7 +24,6 @@ from analytics_dagster.errors import AnalyticsError, LoadError, SandboxOverDataE
 from analytics_dagster.source import Report, reading_source
 from analytics_dagster.transport import Transport
 from analytics_dagster.warehouse import DATASET, Warehouse
-
 
 _MADE_UP = "made_up"
 
@@ -51,7 +51,7 @@ def pipeline_for(resource: Resource, warehouse: Warehouse, folder: str) -> dlt.P
     return dlt.pipeline(
         resource.name,
         pipelines_dir=folder,
-        destination=warehouse.destination(),
+        destination=warehouse.description(),
         dataset_name=DATASET,
     )
 
@@ -65,11 +65,10 @@ def load(
         AnalyticsError: nothing was changed; the kind says why.
     """
     report = Report()
-    table = f'{DATASET}."{resource.name}"'
     with TemporaryDirectory(prefix="analytics_dagster_") as folder, _our_errors(transport):
         pipeline = pipeline_for(resource, warehouse, folder)
-        with warehouse.writing():
-            pipeline.sync_destination()
+        with warehouse.writing() as destination:
+            pipeline.sync_destination(destination)
         was_made_up = _was_made_up(pipeline)
         if made_up and was_made_up is False:
             raise SandboxOverDataError(
@@ -80,12 +79,20 @@ def load(
         source = reading_source(resource, transport, report, {_MADE_UP: made_up})
         pipeline.extract(source, loader_file_format="parquet")
         pipeline.normalize()
-        with warehouse.writing() as connection:
+        with warehouse.writing() as destination:
+            pipeline.destination = destination
             if was_made_up and not made_up:
-                connection.execute(f"DELETE FROM {table}")
+                _on_table(pipeline, "DELETE FROM {}")
             pipeline.load().raise_on_failed_jobs()
-            counted = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
-    return Loaded(report, counted[0] if counted else 0)
+            [[table_rows]] = _on_table(pipeline, "SELECT count(*) FROM {}")
+    return Loaded(report, table_rows)
+
+
+def _on_table(pipeline: dlt.Pipeline, statement: str) -> Any:
+    """The answer of the warehouse to a statement on the pipeline's table."""
+    with pipeline.sql_client() as client:
+        table = client.make_qualified_table_name(pipeline.pipeline_name)
+        return client.execute_sql(statement.format(table))
 
 
 def _was_made_up(pipeline: dlt.Pipeline) -> bool | None:
@@ -99,7 +106,7 @@ def _our_errors(transport: Transport) -> Iterator[None]:
     try:
         yield
         return
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  whatever dlt and the database raise
         failure = _ours(error) or LoadError(transport.redactor.text(_described(error)))
     failure.__cause__ = failure.__context__ = None
     raise failure

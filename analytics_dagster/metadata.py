@@ -33,7 +33,9 @@ def load_metadata(resource: Resource, loaded: Loaded, traffic: Traffic) -> dict[
     }
     figures: dict[str, Any] = {
         "dagster/row_count": loaded.table_rows,
-        "dagster/column_schema": _table_schema(dict(resource.columns) | new_columns, resource.primary_key),
+        "dagster/column_schema": _table_schema(
+            dict(resource.columns) | new_columns, resource.primary_key
+        ),
         "rows_read": reading.rows,
         "rows_loaded": loaded.rows,
         "rows_rejected": findings.rejected,

@@ -76,7 +76,7 @@ class _Evidence:
     def __init__(self, resource: Resource) -> None:
         self._key = [api_name(column) for column in resource.primary_key]
         # Eight bytes a row, so that ten million rows are no burden.
-        self._identities = array("q")
+        self.identities = array("q")
         self._pages: set[int] = set()
         self._totals: list[int] = []
         self._repeated_at: int | None = None
@@ -89,10 +89,10 @@ class _Evidence:
         identities = [_identity(row, self._key) for row in page.rows]
         fingerprint = hash(tuple(identities))
         if identities and fingerprint in self._pages:
-            self._repeated_at = len(self._identities)
+            self._repeated_at = len(self.identities)
             return False
         self._pages.add(fingerprint)
-        self._identities.extend(identities)
+        self.identities.extend(identities)
         if len(self._pages) >= MAX_PAGES:
             raise IncompleteReadError(f"no end after {MAX_PAGES} pages; raise the page size")
         return True
@@ -100,18 +100,18 @@ class _Evidence:
     @property
     def distinct(self) -> int:
         """Rows, each counted once."""
-        return len(set(self._identities))
+        return len(set(self.identities))
 
     def flaw(self, before: _Evidence | None) -> str:
         """Why this reading is no proof, or nothing; `before` is the reading before it."""
-        rows, distinct = len(self._identities), self.distinct
+        rows, distinct = len(self.identities), self.distinct
         if self._repeated_at is not None:
             return f"after {self._repeated_at} rows the API repeats a page it gave before"
         if len(set(self._totals)) > 1:
             return "the API's total moved from {} to {} while it was read".format(*self._totals)
         if self._totals and distinct < self._totals[0]:
             return f"the API claims {self._totals[0]} rows and gave {distinct}"
-        if distinct < rows and (before is None or before._identities != self._identities):
+        if distinct < rows and (before is None or before.identities != self.identities):
             return f"{rows - distinct} of {rows} rows came twice: the pages shift while read"
         return ""
 

@@ -59,7 +59,7 @@ def _by_number(paginator: PageNumberPaginator, get: GetPage) -> Iterator[Page]:
 
 
 def _by_dlt(resource: Resource, paginator: DltPaginator, transport: Transport) -> Iterator[Page]:
-    from dlt.sources.helpers.rest_client import RESTClient
+    from dlt.sources.helpers.rest_client.client import RESTClient
 
     client = RESTClient(transport.base_url, session=_Session(transport, page_parser(resource)))
     pages = client.paginate(

@@ -28,7 +28,7 @@ SANDBOX_NOTICE = (
 )
 
 
-class AnalyticsApi(dg.ConfigurableResource):
+class AnalyticsApi(dg.ConfigurableResource["AnalyticsApi"]):
     """The API to load. Without a base URL it is the bundled sandbox, and the run says so."""
 
     base_url: str = Field(
@@ -133,4 +133,4 @@ def _checked_url(location: str | None) -> str:
 
 def _shown(location: str) -> str:
     """A URL that is wrong may hold a key in the wrong place: only its beginning is shown."""
-    return location.split("?")[0].split("@")[-1][:100]
+    return location.partition("?")[0].rpartition("@")[2][:100]

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
 
@@ -63,7 +64,7 @@ class Transport:
         clock: the `time` module, or what stands in for its `sleep` and `time`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  four of them have defaults
         self,
         base_url: str,
         client: Client,
@@ -103,7 +104,8 @@ class Transport:
         """
         below = url if urlsplit(url).scheme else f"{self.base_url}/{url.lstrip('/')}"
         target = self._same_origin(self.base_url, below)
-        return self._retrying()(self._attempt, _with_query(target, params), parse)
+        parsed: T = self._retrying()(self._attempt, _with_query(target, params), parse)
+        return parsed
 
     def _retrying(self) -> tenacity.Retrying:
         return tenacity.Retrying(
@@ -127,7 +129,7 @@ class Transport:
             url = self._same_origin(url, answer.headers.get("location", ""))
         else:
             raise RedirectError(f"{url}: more than {MAX_REDIRECTS} redirects, one after another")
-        if answer.status != 200:
+        if answer.status != HTTPStatus.OK:
             raise bad_status(url, answer.status, answer.headers, self._clock.time())
         try:
             return parse(answer)
@@ -142,9 +144,7 @@ class Transport:
             try:
                 return self._request(url)
             except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-                failure = broken_exchange(
-                    url, error, self._limits, deadline_passed=deadline.passed
-                )
+                failure = broken_exchange(url, error, self._limits, deadline_passed=deadline.passed)
         raise type(failure)(self.redactor.text(str(failure)))
 
     def _request(self, url: str) -> Answer:
@@ -156,7 +156,7 @@ class Transport:
             redirect=False,
         )
         try:
-            body = _read(response, url) if response.status == 200 else b""
+            body = _read(response, url) if response.status == HTTPStatus.OK else b""
             return Answer(response.status, response.headers, self.redactor.body(body))
         finally:
             response.close()
@@ -190,7 +190,7 @@ class Transport:
 
 def _wait(state: tenacity.RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome else None
-    asked = getattr(error, "retry_after", None)
+    asked: float | None = getattr(error, "retry_after", None)
     backoff = BACKOFF_FACTOR**state.attempt_number * random.uniform(1, 1 + JITTER)  # noqa: S311
     return backoff if asked is None else asked
 

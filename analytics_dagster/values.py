@@ -27,7 +27,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _LAST_SECOND = 253402300799  # 9999-12-31T23:59:59Z
 
 
-class Unfit(ValueError):
+class UnfitError(ValueError):
     """A value that its column cannot hold; the message names the type and not the value."""
 
 
@@ -35,14 +35,14 @@ def fit(value: Any, data_type: str) -> Any:
     """The value as `data_type` (a dlt data type), or None for None.
 
     Raises:
-        Unfit: the type cannot hold the value without losing some of it.
+        UnfitError: the type cannot hold the value without losing some of it.
     """
     if value is None:
         return None
     try:
         return _FITTERS[data_type](value)
     except (ValueError, OverflowError, pa.ArrowException):
-        raise Unfit(f"{_kind(value)} is no {data_type}") from None
+        raise UnfitError(f"{_kind(value)} is no {data_type}") from None
 
 
 def _kind(value: Any) -> str:
@@ -102,13 +102,15 @@ def _iso(value: Any) -> datetime:
         raise ValueError  # noqa: TRY004  one kind of failure, whatever the type
     text = pa.scalar(re.sub(r"(\.\d{6})\d+", r"\1", value.strip()))
     zoned = re.search(r"[T ].*(Z|[+-]\d\d(:?\d\d)?)$", text.as_py())
-    return text.cast(pa.timestamp("us", tz="UTC" if zoned else None)).as_py()
+    moment: datetime = text.cast(pa.timestamp("us", tz="UTC" if zoned else None)).as_py()
+    return moment
 
 
 def _date(value: Any) -> date:
     if not isinstance(value, str):
         raise ValueError  # noqa: TRY004  one kind of failure, whatever the type
-    return pa.scalar(value).cast(pa.date32()).as_py()
+    day: date = pa.scalar(value).cast(pa.date32()).as_py()
+    return day
 
 
 _FITTERS = {

@@ -8,21 +8,27 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import dlt
 import duckdb
 from dlt.common.destination import Destination
+from dlt.destinations.impl.duckdb.configuration import DuckDbCredentials
 from pydantic import Field
 
 from analytics_dagster.errors import SettingError, WarehouseLockedError, WarehousePathError
 
 DATASET = "analytics"
+# Without a name of its own the file analytics.duckdb would be the catalog `analytics`, and
+# DuckDB refuses to choose between a catalog and a schema of one name.
+CATALOG = "warehouse"
+AnyDestination = Destination[Any, Any]
 PATH_VARIABLE = "ANALYTICS_DUCKDB_PATH"
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 
 
-class Warehouse(dg.ConfigurableResource):
+class Warehouse(dg.ConfigurableResource[None]):
     """The DuckDB file that the assets are loaded into; the tables are in dataset `analytics`."""
 
     duckdb_path: str = Field(
@@ -50,35 +56,33 @@ class Warehouse(dg.ConfigurableResource):
             )
         return PROJECT_ROOT / Path(name).expanduser()
 
-    def destination(self) -> Destination:
-        """The file as a dlt destination.
-
-        With transactions: dlt merges by DELETE and INSERT, and without them a process killed
-        in between leaves the table empty.
-        """
-        return dlt.destinations.duckdb(str(self.path()), supports_transactions=True)
+    def description(self) -> AnyDestination:
+        """The kind of destination, for a pipeline that only describes: it opens nothing."""
+        return dlt.destinations.duckdb(str(self.path()))
 
     @contextmanager
-    def writing(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection that holds DuckDB's lock on the file while the block runs.
+    def writing(self) -> Iterator[AnyDestination]:
+        """The file as a dlt destination, locked by DuckDB while the block runs.
 
-        dlt opens connections of its own in this process; they share the lock.
+        It has transactions: dlt merges by DELETE and INSERT, and without them a process that
+        is killed in between leaves the table empty.
 
         Raises:
             WarehouseLockedError: another program held the file for `lock_timeout` seconds.
             WarehousePathError: the file cannot be opened or created.
         """
-        connection = self._connect(time.monotonic() + self.lock_timeout)
-        try:
-            yield connection
-        finally:
-            connection.close()
-
-    def _connect(self, give_up_at: float) -> duckdb.DuckDBPyConnection:
         path = self.path()
+        with duckdb.connect(config={"temp_directory": f"{path}.tmp"}) as connection:
+            self._attach(connection, path, time.monotonic() + self.lock_timeout)
+            credentials = DuckDbCredentials(connection, local_config={"schema": f"{CATALOG}.main"})
+            yield dlt.destinations.duckdb(credentials, supports_transactions=True)
+
+    def _attach(self, connection: duckdb.DuckDBPyConnection, path: Path, give_up_at: float) -> None:
+        quoted = str(path).replace("'", "''")
         while True:
             try:
-                return duckdb.connect(str(path))
+                connection.execute(f"ATTACH '{quoted}' AS {CATALOG}")
+                return
             except duckdb.Error as error:
                 problem = str(error)
             if "Could not set lock" not in problem:
@@ -90,8 +94,8 @@ class Warehouse(dg.ConfigurableResource):
             if time.monotonic() > give_up_at:
                 holder = re.search(r"lock is held in (.*?\(PID \d+\))", problem)
                 raise WarehouseLockedError(
-                    f"{path} is held by {holder[1] if holder else 'another program'}, for longer than {self.lock_timeout:g} s. "
-                    "Close that program or its connection, and run again; the rows are as they "
-                    "were."
+                    f"{path} is held by {holder[1] if holder else 'another program'}, for longer "
+                    f"than {self.lock_timeout:g} s. Close that program or its connection, and run "
+                    "again; the rows are as they were."
                 )
             time.sleep(0.2)

@@ -248,14 +248,14 @@ class _Server(socketserver.ThreadingTCPServer):
         # once bound, so that connections left behind do not keep the port from `start`
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 
-    def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401
+    def process_request(self, request: Any, client_address: Any) -> None:
         self.api.connections += 1
         work = (request, client_address)
         thread = threading.Thread(target=self.process_request_thread, args=work, daemon=True)
         self.open[request] = thread
         thread.start()
 
-    def shutdown_request(self, request: Any) -> None:  # noqa: ANN401
+    def shutdown_request(self, request: Any) -> None:
         super().shutdown_request(request)
         self.open.pop(request, None)
 

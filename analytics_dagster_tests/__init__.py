@@ -1,0 +1,1 @@
+"""Tests against real things: HTTP servers on loopback, DuckDB files, dagster processes."""
