@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from collections.abc import Iterator
 from typing import cast
@@ -45,12 +44,13 @@ def _loaded(result: dg.ExecuteInProcessResult) -> str:
         tables.append((name, *counts, figures["dagster/row_count"].value, len(columns)))
     if not tables:
         return "Nothing was loaded."
-    query = f'FROM "{path.stem}".{DATASET}.{tables[0][0]}'
-    look = f"import duckdb; duckdb.connect({str(path)!r}).sql({query!r}).show()"
+    catalog = path.stem if path.stem.isidentifier() else rf"\"{path.stem}\""
+    query = f"FROM {catalog}.{DATASET}.{tables[0][0]}"
     headers = ("resource", "loaded", "rejected", "rows in table", "columns")
     return (
         f"{tabulate(tables, headers)}\n\nfile: {path}\n"
-        f"look: {sys.executable} -c {shlex.quote(look)}\n"
+        f'look: {sys.executable} -c "import duckdb; '
+        f"duckdb.connect('{path}').sql('{query}').show()\"\n"
         "or:   make dev, and open the assets in the Dagster UI"
     )
 

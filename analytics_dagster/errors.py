@@ -12,6 +12,7 @@
     │   ├── StatusError           an HTTP status other than 200
     │   │   └── UnauthorizedError     401 or 403
     │   ├── MalformedBodyError    a 200 that is no page of rows
+    │   ├── OversizedBodyError    a body larger than a page can be
     │   ├── RedirectError         a redirect that is not followed
     │   └── IncompleteReadError   pages that do not add up to the whole resource
     ├── FieldCollisionError       two fields of the API would share one column

@@ -57,8 +57,8 @@ class Warehouse(dg.ConfigurableResource[None]):
         return PROJECT_ROOT / Path(name).expanduser()
 
     def description(self) -> AnyDestination:
-        """The kind of destination, for a pipeline that only describes: it opens nothing."""
-        return dlt.destinations.duckdb(str(self.path()))
+        """The kind of destination, before it is opened: settings are not looked at."""
+        return dlt.destinations.duckdb()
 
     @contextmanager
     def writing(self) -> Iterator[AnyDestination]:

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import dagster as dg
+import duckdb
 import pytest
 
 from analytics_dagster.api_config import REST_API
 from analytics_dagster.api_spec import ApiSpec, read_spec
+from analytics_dagster.assets import build_assets
+from analytics_dagster.resources import AnalyticsApi
+from analytics_dagster.warehouse import DATASET, Warehouse
 from analytics_dagster_tests.fake_api import FakeApi
 
 
@@ -19,11 +32,11 @@ class TurnedClock:
         self.sleeps: list[float] = []
         self.now = time.time()
 
-    def sleep(self, seconds: float) -> None:
+    def sleep(self, seconds: float) -> None:  # noqa: D102
         self.sleeps.append(seconds)
         self.now += seconds
 
-    def time(self) -> float:
+    def time(self) -> float:  # noqa: D102
         return self.now
 
 
@@ -53,3 +66,140 @@ def api() -> Iterator[FakeApi]:
 def spec() -> ApiSpec:
     """The project's own REST API configuration."""
     return read_spec(REST_API)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run of the assets, in the words that tests ask for."""
+
+    result: dg.ExecuteInProcessResult
+
+    @property
+    def success(self) -> bool:
+        """Whether every selected asset was loaded."""
+        return self.result.success
+
+    def metadata(self, resource: str) -> dict[str, Any]:
+        """The figures that Dagster shows of a loaded asset, as plain values."""
+        for event in self.result.get_asset_materialization_events():
+            if event.materialization.asset_key.path[-1] == resource:
+                return {k: v.value for k, v in event.materialization.metadata.items()}
+        raise AssertionError(f"{resource} was not materialized")
+
+    @property
+    def materialized(self) -> set[str]:
+        """The resources that were loaded."""
+        events = self.result.get_asset_materialization_events()
+        return {event.materialization.asset_key.path[-1] for event in events}
+
+    @property
+    def error(self) -> str:
+        """Kind and message of the innermost error of the first failure."""
+        failed = [event for event in self.result.all_events if event.is_failure]
+        error = getattr(failed[0].event_specific_data, "error", None) if failed else None
+        while error is not None and error.cause is not None:
+            error = error.cause
+        return error.message if error else ""
+
+
+class Project:
+    """The project as a user runs it: settings from the environment, one DuckDB file."""
+
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.path = path
+        self._set = monkeypatch.setenv
+        self._set("ANALYTICS_DUCKDB_PATH", str(path))
+
+    def points_at(self, api: FakeApi) -> None:
+        """The settings of this API."""
+        self._set("ANALYTICS_API_BASE_URL", api.base_url)
+        self._set("ANALYTICS_API_KEY", api.key)
+
+    def run(
+        self, *resources: str, spec: ApiSpec | None = None, retries: int = 0, **config: Any
+    ) -> Run:
+        """Materializes the named resources, or all, in this process."""
+        spec = spec or read_spec(REST_API)
+        selected = resources or tuple(resource.name for resource in spec.resources)
+        result = dg.materialize(
+            build_assets(spec),
+            selection=[dg.AssetKey([DATASET, name]) for name in selected],
+            resources={
+                "analytics_api": AnalyticsApi(retries=retries, **config),
+                "warehouse": Warehouse(lock_timeout=1),
+            },
+            raise_on_error=False,
+        )
+        return Run(result)
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        """The answer of the DuckDB file, read as another program would; dataset in scope."""
+        with duckdb.connect(str(self.path), read_only=True) as connection:
+            connection.execute(f'USE "{self.path.stem}".{DATASET}')
+            return connection.execute(sql).fetchall()
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    return Project(tmp_path / "analytics.duckdb", monkeypatch)
+
+
+class Checkout:
+    """A copy of the project's files, and its commands run there as in a fresh clone."""
+
+    def __init__(self, folder: Path, home: Path) -> None:
+        self.folder = folder
+        private = ("ANALYTICS_", "DAGSTER_", "PYTEST_")
+        self.environment = {k: v for k, v in os.environ.items() if not k.startswith(private)}
+        self.environment |= {
+            "DAGSTER_HOME": str(folder / ".dagster"),
+            "HOME": str(home),
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(folder),
+            "VIRTUAL_ENV": sys.prefix,
+        }
+
+    def run(self, line: str) -> subprocess.CompletedProcess[str]:
+        """A command line, split as a shell does."""
+        return subprocess.run(
+            shlex.split(line),
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    folder = tmp_path / "checkout"
+    root = Path(__file__).resolve().parents[1]
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in listed.stdout.splitlines():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(root / name, folder / name)
+    (tmp_path / "home").mkdir()
+    return Checkout(folder, tmp_path / "home")
+
+
+def agents(count: int, **changes: Any) -> list[dict[str, Any]]:
+    """Rows of `agents_overview` as the API sends them."""
+    base = {
+        "current_timestamp": "2026-11-23T10:00:00Z",
+        "vendor_account_id": 7,
+        "average_wrap_up_time": 5,
+        "total_calls_accepted": 3,
+        "total_calls_denied": 0,
+        "total_calls_missed": 1,
+        "total_talk_time": 90,
+        "total_wrap_up_time": 15,
+    }
+    return [{"id": i, "name": f"Agent {i}", **base, **changes} for i in range(1, count + 1)]

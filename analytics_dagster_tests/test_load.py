@@ -1,0 +1,191 @@
+"""Loads through Dagster, from a real HTTP server into a real DuckDB file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from analytics_dagster.api_spec import ApiSpec
+from analytics_dagster_tests.conftest import Project, agents
+from analytics_dagster_tests.fake_api import FakeApi, status
+
+ALL = {"account_overview", "agents_overview", "current_queue_activity"}
+
+
+@pytest.fixture(autouse=True)
+def _three_resources(api: FakeApi, project: Project) -> None:
+    api.rows |= {name: [] for name in ALL} | {"agents_overview": agents(250)}
+    project.points_at(api)
+
+
+def test_every_row_arrives_once_however_often_it_is_loaded(project: Project, api: FakeApi) -> None:
+    """A second load merges: changed rows change, new rows come, nothing is there twice."""
+    assert project.run("agents_overview").success
+    api.rows["agents_overview"] = agents(260, total_calls_accepted=4)
+    run = project.run("agents_overview")
+    assert run.success
+    assert project.query(
+        "SELECT count(*), count(DISTINCT id), min(total_calls_accepted) FROM agents_overview"
+    ) == [(260, 260, 4)]
+    assert run.metadata("agents_overview")["dagster/row_count"] == 260
+
+
+def test_the_figures_of_a_load_add_up(project: Project, api: FakeApi) -> None:
+    """Rows read are rows loaded, rejected or duplicate; requests and pages are counted."""
+    rows = api.rows["agents_overview"]
+    rows[7]["id"] = None
+    rows[9]["total_talk_time"] = 3.5
+    figures = project.run("agents_overview").metadata("agents_overview")
+    assert {name: figures[name] for name in ("rows_read", "rows_loaded", "rows_rejected")} == {
+        "rows_read": 250,
+        "rows_loaded": 248,
+        "rows_rejected": 2,
+    }
+    assert (figures["duplicates"], figures["dagster/row_count"]) == (0, 248)
+    assert (figures["pages"], figures["requests"], figures["total_at_api"]) == (4, 4, 250)
+    assert figures["cursor_from"] == figures["cursor_to"] == 1795428000
+
+
+def test_rows_that_break_the_contract_are_kept_with_the_reason(
+    project: Project, api: FakeApi
+) -> None:
+    """The rest loads, and a row that stays bad is kept once, not once a run."""
+    api.rows["agents_overview"][0]["total_talk_time"] = "many"
+    for _ in range(2):
+        assert project.run("agents_overview").success
+    assert project.query("SELECT count(*) FROM agents_overview") == [(249,)]
+    [(resource, reason, raw)] = project.query("SELECT resource, reason, raw FROM rejected_rows")
+    assert (resource, reason) == ("agents_overview", "total_talk_time: a text is no bigint")
+    assert '"name": "Agent 1"' in raw
+
+
+def test_resources_without_rows_are_a_success_that_says_zero(
+    project: Project, api: FakeApi
+) -> None:
+    """Also on the first load: the table is there, with its columns, and the figures are 0."""
+    api.rows["agents_overview"] = []
+    run = project.run()
+    assert run.materialized == ALL
+    for name in ALL:
+        figures = run.metadata(name)
+        assert (figures["rows_loaded"], figures["dagster/row_count"]) == (0, 0)
+        assert project.query(f"SELECT count(*) FROM {name}") == [(0,)]
+
+
+def test_declared_columns_reach_duckdb(project: Project, spec: ApiSpec) -> None:
+    """Types and NOT NULL of the table are the declared ones, and no column is missing."""
+    project.run("agents_overview")
+    types = {"bigint": "BIGINT", "text": "VARCHAR", "timestamp": "TIMESTAMP WITH TIME ZONE"}
+    declared = {
+        name: (types[column.data_type], "YES" if column.nullable else "NO")
+        for name, column in spec.resources[1].columns.items()
+    }
+    found = project.query(
+        "SELECT column_name, data_type, is_nullable FROM information_schema.columns "
+        "WHERE table_schema = 'analytics' AND table_name = 'agents_overview'"
+    )
+    assert {name: (kind, nullable) for name, kind, nullable in found} == declared
+
+
+def test_a_new_field_of_the_api_becomes_a_column_and_is_reported(
+    project: Project, api: FakeApi
+) -> None:
+    """It keeps its type on later loads, and old rows have it as NULL."""
+    project.run("agents_overview")
+    for row in api.rows["agents_overview"][:100]:
+        row["ai_agent_calls"] = 2
+    figures = project.run("agents_overview").metadata("agents_overview")
+    assert figures["new_fields"] == {"ai_agent_calls": "bigint"}
+    names = [column.name for column in figures["dagster/column_schema"].columns]
+    assert names[-1] == "ai_agent_calls"
+    assert project.query("SELECT sum(ai_agent_calls), count(*) FROM agents_overview") == [
+        (200, 250)
+    ]
+    later = project.run("agents_overview").metadata("agents_overview")
+    assert "new_fields" not in later
+
+
+def test_a_new_field_on_a_late_page_is_no_trouble(project: Project, api: FakeApi) -> None:
+    """Batches with and without the column go into one load."""
+    api.rows["agents_overview"] = agents(12_000)
+    api.rows["agents_overview"][-1]["late"] = "here"
+    assert project.run("agents_overview").success
+    assert project.query("SELECT count(late), count(*) FROM agents_overview") == [(1, 12_000)]
+
+
+def test_expected_fields_that_vanish_are_reported(project: Project, api: FakeApi) -> None:
+    """The load is green, and the metadata names the fields."""
+    for row in api.rows["agents_overview"]:
+        del row["total_talk_time"]
+    figures = project.run("agents_overview").metadata("agents_overview")
+    assert figures["missing_fields"] == ["total_talk_time"]
+
+
+def test_a_dead_resource_leaves_the_others_loaded(project: Project, api: FakeApi) -> None:
+    """The run is red, and the other two are in the warehouse."""
+    api.always("account_overview", status(500))
+    run = project.run()
+    assert not run.success
+    assert run.materialized == ALL - {"account_overview"}
+    assert "StatusError" in run.error
+    assert "/v1/account_overview" in run.error
+
+
+@pytest.mark.parametrize("offset", [0, 100, 200])
+def test_a_load_that_fails_on_any_page_changes_nothing(
+    project: Project, api: FakeApi, offset: int
+) -> None:
+    """The rows stay as they were, and the next load is complete."""
+    project.run("agents_overview")
+    api.rows["agents_overview"] = agents(250, total_calls_accepted=9)
+    api.on("agents_overview", status(500), at_offset=offset)
+    assert not project.run("agents_overview").success
+    changed = "SELECT count(*) FROM agents_overview WHERE total_calls_accepted = 9"
+    assert project.query(changed) == [(0,)]
+    assert project.run("agents_overview").success
+    assert project.query(changed) == [(250,)]
+
+
+def test_retries_are_counted_and_shown(project: Project, api: FakeApi) -> None:
+    """A load that recovered is green, and says what it cost."""
+    api.on("agents_overview", status(503), at_offset=100)
+    figures = project.run("agents_overview", retries=1).metadata("agents_overview")
+    assert (figures["retries"], figures["requests"]) == (1, 5)
+    assert figures["seconds_waited"] >= 2
+
+
+def test_the_warehouse_is_all_that_a_load_leaves_behind(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dlt's working folder is a temporary one and gone after the run."""
+    work = project.path.parent / "work"
+    work.mkdir()
+    monkeypatch.setenv("TMPDIR", str(work))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setenv("HOME", str(project.path.parent / "home"))
+    project.run("agents_overview")
+    left = {path.name for path in project.path.parent.iterdir()}
+    assert left == {"work", "analytics.duckdb"}
+    assert [path for path in work.iterdir() if path.name.startswith("analytics_dagster_")] == []
+
+
+def test_the_sandbox_never_mixes_with_real_rows(
+    project: Project, api: FakeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Real rows replace made-up ones; made-up rows are refused over real ones."""
+
+    def without_settings(**run: Any) -> Any:
+        with monkeypatch.context() as patch:
+            patch.delenv("ANALYTICS_API_BASE_URL")
+            patch.delenv("ANALYTICS_API_KEY")
+            return project.run("agents_overview", **run)
+
+    assert without_settings().metadata("agents_overview")["dagster/row_count"] > 250
+    assert project.run("agents_overview").success
+    assert project.query("SELECT count(*), max(id) FROM agents_overview") == [(250, 250)]
+    refused = without_settings()
+    assert "SandboxOverDataError" in refused.error
+    assert "ANALYTICS_API_BASE_URL" in refused.error
+    assert project.query("SELECT count(*), max(id) FROM agents_overview") == [(250, 250)]
+    assert len(api.requests) == 4

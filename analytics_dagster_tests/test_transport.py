@@ -1,0 +1,701 @@
+"""What HTTP with one API promises: retries, time limits, one host, and a key that never shows."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+import socket
+import time
+import traceback
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from email.utils import formatdate
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias
+from urllib.parse import parse_qsl, quote, quote_plus, unquote, unquote_plus, urljoin, urlsplit
+
+import pytest
+
+from analytics_dagster.api_config import REST_API
+from analytics_dagster.api_spec import (
+    ApiKeyAuth,
+    Auth,
+    BearerAuth,
+    Client,
+    HttpBasicAuth,
+    read_spec,
+)
+from analytics_dagster.connections import TimeLimits
+from analytics_dagster.envelope import page_parser
+from analytics_dagster.errors import (
+    ApiError,
+    MalformedBodyError,
+    OversizedBodyError,
+    RedirectError,
+    StatusError,
+    TimeLimitError,
+    UnauthorizedError,
+    UnreachableError,
+)
+from analytics_dagster.transport import JITTER, Transport
+from analytics_dagster_tests.conftest import TurnedClock
+from analytics_dagster_tests.fake_api import (
+    HOST,
+    Exchange,
+    FakeApi,
+    Fault,
+    answer,
+    change,
+    close,
+    cut,
+    cut_chunked,
+    cut_without_length,
+    echo_key,
+    endless,
+    fault,
+    gzip_garbage,
+    hang,
+    raw,
+    redirect,
+    reset,
+    status,
+    unused_port,
+)
+
+Said: TypeAlias = Callable[[BaseException | None], str]
+
+RESOURCE = "account_overview"
+PATH = f"/v1/{RESOURCE}"
+IDS = [1, 2, 3]
+PARSE = page_parser(read_spec(REST_API).resources[0])
+
+QUERY = ApiKeyAuth(type="api_key", name="api_key", location="query")
+WAYS: dict[str, tuple[Auth, dict[str, Any]]] = {
+    "query": (QUERY, {}),
+    "query, any name": (QUERY.model_copy(update={"name": "k€y&x"}), {"name": "k€y&x"}),
+    "header": (ApiKeyAuth(type="api_key", name="X-Key"), {"auth": "header", "name": "X-Key"}),
+    "bearer": (BearerAuth(type="bearer"), {"auth": "bearer"}),
+    "basic": (
+        HttpBasicAuth(type="http_basic", username="team"),
+        {"auth": "basic", "name": "team"},
+    ),
+}
+every_way = pytest.mark.parametrize("way", WAYS)
+
+
+@fault
+def verbatim(exchange: Exchange, *lines: str) -> None:
+    """Send just these lines, with the key for KEY and percent-encoded for QUOTED, and close."""
+    key = exchange.api.key
+    text = "\r\n".join(lines).replace("KEY", key).replace("QUOTED", quote(key, safe=""))
+    exchange.leave(text.encode())
+
+
+@fault
+def trickle(exchange: Exchange, begin: bytes, more: bytes) -> None:
+    """Send the beginning, then the same bytes every few milliseconds, without an end."""
+    exchange.wfile.write(begin)
+    while True:
+        exchange.wait(0.03)
+        exchange.wfile.write(more)
+
+
+@fault
+def noted(exchange: Exchange, sent: list[str]) -> None:
+    """Answer honestly, and write down every key in the query."""
+    sent += [value for name, value in parse_qsl(urlsplit(exchange.path).query) if name == "api_key"]
+    exchange.leave(b"".join(exchange.honest()))
+
+
+@fault
+def mirror(exchange: Exchange) -> None:
+    """Answer with what was asked, in the body and in a header."""
+    asked = f"{exchange.path} {exchange.asked.headers}"
+    exchange.reply(200, asked.encode(), {"x-mirror": asked})
+
+
+class Case(NamedTuple):
+    """A fault, and what the transport makes of it."""
+
+    fault: Fault
+    error: type[ApiError]
+    says: str
+    requests: int = 1
+
+
+RETRIED = 4
+CASES = {
+    "400": Case(status(400), StatusError, "HTTP 400"),
+    "401": Case(status(401), UnauthorizedError, "Check ANALYTICS_API_KEY"),
+    "403": Case(status(403), UnauthorizedError, "Check ANALYTICS_API_KEY"),
+    "404": Case(status(404), StatusError, "Check ANALYTICS_API_BASE_URL and the path"),
+    "204": Case(status(204), StatusError, "HTTP 204"),
+    "206": Case(status(206), StatusError, "HTTP 206"),
+    **{
+        f"{code}": Case(status(code), StatusError, f"HTTP {code}", RETRIED)
+        for code in (408, 425, 429, 500, 501, 502, 503, 504, 520, 599)
+    },
+    "reset": Case(reset(), UnreachableError, "Check the host in ANALYTICS_API_BASE_URL", RETRIED),
+    "close": Case(close(), UnreachableError, "Check the host in ANALYTICS_API_BASE_URL", RETRIED),
+    "cut": Case(cut(), UnreachableError, "IncompleteRead", RETRIED),
+    "cut chunked": Case(cut_chunked(), UnreachableError, "ended prematurely", RETRIED),
+    "cut without length": Case(cut_without_length(), MalformedBodyError, "not JSON", RETRIED),
+    "gzip garbage": Case(gzip_garbage(), MalformedBodyError, "Content-Encoding", RETRIED),
+    "not JSON": Case(raw(b"<p>", "text/html"), MalformedBodyError, "text/html", RETRIED),
+    "empty body": Case(raw(b""), MalformedBodyError, "0 bytes", RETRIED),
+    "no rows": Case(answer({"error": "busy"}), MalformedBodyError, "data_selector", RETRIED),
+    "endless": Case(endless(), OversizedBodyError, "lower the paginator's limit"),
+    "redirect away": Case(
+        redirect("http://nosuch.invalid/", keep_query=True),
+        RedirectError,
+        "Set ANALYTICS_API_BASE_URL",
+    ),
+    "redirect in a circle": Case(
+        redirect(PATH, keep_query=True), RedirectError, "more than 5 redirects", 6
+    ),
+    "key in an error": Case(echo_key(), StatusError, "HTTP 500", RETRIED),
+    "key in the path": Case(
+        verbatim("HTTP/1.1 302 Found", "location: /v1/KEY", "", ""), StatusError, "404", 2
+    ),
+    "key quoted in the path": Case(
+        verbatim("HTTP/1.1 302 Found", "location: /v1/QUOTED", "", ""), StatusError, "404", 2
+    ),
+    "key as user": Case(
+        verbatim("HTTP/1.1 302 Found", "location: http://QUOTED@nosuch.invalid/", "", ""),
+        RedirectError,
+        "leads to",
+    ),
+    "key in no host": Case(
+        verbatim("HTTP/1.1 302 Found", "location: http://[QUOTED]/", "", ""),
+        RedirectError,
+        "leads to",
+    ),
+    "key in a header": Case(
+        verbatim("HTTP/1.1 200 OK", "content-type: KEY", "", ""),
+        MalformedBodyError,
+        "not JSON",
+        RETRIED,
+    ),
+    "key in a field": Case(
+        verbatim("HTTP/1.1 200 OK", "", '{"KEY": 1}'), MalformedBodyError, "keys", RETRIED
+    ),
+    "key escaped in a field": Case(
+        raw(b'{"a\\u002bb\\/c=%": 1}'), MalformedBodyError, "keys", RETRIED
+    ),
+    "key in a broken head": Case(
+        verbatim("HTTP/1.1 200 OK", "no header", "x: KEY", "", "{}"),
+        MalformedBodyError,
+        "data_selector",
+        RETRIED,
+    ),
+    "key for a status": Case(verbatim("KEY", "", ""), UnreachableError, "", RETRIED),
+    "key for a chunk": Case(
+        verbatim("HTTP/1.1 200 OK", "transfer-encoding: chunked", "", "KEY", ""),
+        UnreachableError,
+        "",
+        RETRIED,
+    ),
+}
+every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+
+
+@pytest.fixture
+def api(api: FakeApi) -> FakeApi:
+    api.rows = {RESOURCE: [{"id": number} for number in IDS]}
+    return api
+
+
+@pytest.fixture
+def transport(api: FakeApi, clock: TurnedClock) -> Iterator[Transport]:
+    with connect(api, clock=clock) as transport:
+        yield transport
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture) -> Said:
+    """All that any logger says at DEBUG, and all that an error and its whole chain say."""
+    caplog.set_level(logging.DEBUG)
+
+    def text(error: BaseException | None) -> str:
+        logged = [logging.Formatter().format(record) for record in caplog.records]
+        return "\n".join([*logged, *_told(error)])
+
+    return text
+
+
+def _told(error: BaseException | None) -> Iterator[str]:
+    if error is not None:
+        yield from (str(error), repr(error), *traceback.format_exception(error))
+        yield from _told(error.__cause__)
+        yield from _told(error.__context__)
+
+
+def shows(text: str, key: str) -> bool:
+    """Whether the key stands in the text, raw or percent-encoded, whatever the case of the hex."""
+    return any(key in decoded for decoded in (text, unquote(text), unquote_plus(text)))
+
+
+def connect(
+    api: FakeApi, base_url: str = "", auth: Auth = QUERY, **settings: Any
+) -> AbstractContextManager[Transport]:
+    client = Client(base_url="", auth=auth, headers={"x-team": "blue"})
+    return Transport(base_url or api.base_url, client, api.key, **settings).open()
+
+
+def ids(transport: Transport, url: str = PATH) -> list[int]:
+    return [row["id"] for row in transport.get(url, {}, PARSE).rows]
+
+
+@contextmanager
+def deaf_port() -> Iterator[int]:
+    """A port whose queue is full: no connection comes about, and none is refused."""
+    with socket.create_server((HOST, 0), backlog=0) as server, socket.socket() as first:
+        first.connect(server.getsockname())
+        yield server.getsockname()[1]
+
+
+# How the key is sent
+
+
+@every_way
+def test_the_key_is_sent_the_way_the_api_wants_it(way: str) -> None:
+    """As a query parameter or header of any name, as a bearer token, or as a basic password."""
+    auth, wanted = WAYS[way]
+    with FakeApi(key="a+b/c=%", rows={RESOURCE: [{"id": 1}]}, **wanted) as api:
+        with connect(api, auth=auth) as transport:
+            assert ids(transport) == [1]
+        assert api.requests[0].headers["x-team"] == "blue"
+
+
+def test_parameters_reach_the_api_as_they_are(api: FakeApi, transport: Transport) -> None:
+    """Values with signs of their own are encoded, and those in the URL stay."""
+    transport.get(f"{PATH}?a=b%20c", {"since": "2024-05-15T10:00:00+02:00", "limit": 2}, PARSE)
+    asked = {"a": "b c", "since": "2024-05-15T10:00:00+02:00", "limit": "2", "api_key": api.key}
+    assert api.requests[0].query == asked
+
+
+def test_requests_share_one_connection(api: FakeApi, transport: Transport) -> None:
+    """A connection is kept alive from page to page."""
+    for _ in range(5):
+        ids(transport)
+    assert (len(api.requests), api.connections) == (5, 1)
+
+
+# Faults
+
+
+@every_case
+def test_every_fault_is_told_as_what_it_is(
+    case: Case, api: FakeApi, transport: Transport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error has the right class, says what to do, and only what may pass is retried."""
+    monkeypatch.setattr("analytics_dagster.transport.MAX_BODY_BYTES", 2**20)
+    api.always(RESOURCE, case.fault)
+    with pytest.raises(case.error) as caught:
+        ids(transport)
+    assert type(caught.value) is case.error
+    assert api.base_url in str(caught.value)
+    assert case.says in str(caught.value)
+    assert len(api.requests) == transport.traffic.requests == case.requests
+
+
+@every_case
+def test_no_fault_shows_the_key(
+    case: Case,
+    api: FakeApi,
+    transport: Transport,
+    monkeypatch: pytest.MonkeyPatch,
+    said: Said,
+) -> None:
+    """Not in the error, its whole chain or its traceback, and not in any log at DEBUG."""
+    monkeypatch.setattr("analytics_dagster.transport.MAX_BODY_BYTES", 2**20)
+    api.always(RESOURCE, case.fault)
+    with pytest.raises(Exception) as caught:  # noqa: PT011  whatever it is, it shows no key
+        ids(transport)
+    assert not shows(said(caught.value), api.key)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, id=name) for name, case in CASES.items() if case.requests == RETRIED],
+)
+def test_a_fault_that_passes_costs_a_retry_and_no_row(
+    case: Case, api: FakeApi, clock: TurnedClock, transport: Transport
+) -> None:
+    """Twice the fault and then an answer: the rows are there, after waits of 2 and 4 s."""
+    api.on(RESOURCE, case.fault, case.fault)
+    assert ids(transport) == IDS
+    assert [int(seconds) for seconds in clock.sleeps] == [2, 4]
+    assert (transport.traffic.requests, transport.traffic.retries) == (3, 2)
+    assert transport.traffic.seconds_waited == sum(clock.sleeps)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ['{"id": 1, "name": "Ada"}'],
+        ["HTTP/1.1 200 OK", "transfer-encoding: chunked", "", '{"id": 1, "name": "Ada"}', ""],
+        ["HTTP/1.1 200 OK", 'content-length: {"name": "Ada"}', "", ""],
+        ["HTTP/1.1 200 OK", "", '{"data": [{"id": 1, "name": "Ada"}'],
+        ["HTTP/1.1 200 OK", "", '{"data": {"Ada": "Lovelace"}}'],
+        ["HTTP/1.1 500 Oops", "", '{"name": "Ada"}'],
+    ],
+    ids=["for a status", "for a chunk", "for a length", "cut", "as an object", "in an error"],
+)
+def test_a_row_never_shows_in_an_error(
+    lines: list[str],
+    api: FakeApi,
+    transport: Transport,
+    said: Said,
+) -> None:
+    """Wherever in a broken answer the row stands."""
+    api.always(RESOURCE, verbatim(*lines))
+    with pytest.raises(ApiError) as caught:
+        ids(transport)
+    assert "Ada" not in said(caught.value)
+
+
+# Retries
+
+
+def test_retries_wait_2_4_and_8_seconds(
+    api: FakeApi, clock: TurnedClock, transport: Transport
+) -> None:
+    """Three retries, with a jitter of some percent, and the API's last word is the error."""
+    api.on(RESOURCE, status(500), status(502), reset(), status(503))
+    with pytest.raises(StatusError, match="HTTP 503"):
+        ids(transport)
+    assert len(clock.sleeps) == 3
+    for seconds, nominal in zip(clock.sleeps, (2, 4, 8), strict=True):
+        assert nominal < seconds <= nominal * (1 + JITTER)
+
+
+def test_retries_can_be_turned_off(api: FakeApi, clock: TurnedClock) -> None:
+    """With none, the first fault is the last."""
+    api.on(RESOURCE, status(500))
+    with connect(api, clock=clock, retries=0) as transport, pytest.raises(StatusError):
+        ids(transport)
+    assert (len(api.requests), clock.sleeps) == (1, [])
+
+
+def test_a_retry_really_waits(api: FakeApi) -> None:
+    """By the clock on the wall, not only by the turned one."""
+    api.on(RESOURCE, status(500))
+    with connect(api, retries=1) as transport:
+        assert ids(transport) == IDS
+    first, second = api.requests
+    assert second.at - first.at >= 2
+
+
+@pytest.mark.parametrize("asked", ["7", "0.5", "300", " 20 "])
+def test_retry_after_in_seconds_is_obeyed(
+    asked: str, api: FakeApi, clock: TurnedClock, transport: Transport
+) -> None:
+    """The wait is what the API asks for, up to the limit."""
+    api.on(RESOURCE, status(429, retry_after=asked))
+    assert ids(transport) == IDS
+    assert clock.sleeps == [float(asked)]
+
+
+@pytest.mark.parametrize(
+    "form", ["%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %d %H:%M:%S %Y"]
+)
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York"])
+def test_retry_after_as_a_date_is_obeyed(  # noqa: PLR0913, PLR0917  fixtures
+    form: str,
+    zone: str,
+    api: FakeApi,
+    clock: TurnedClock,
+    transport: Transport,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In each of the three forms that HTTP knows, wherever this machine stands."""
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        date = time.strftime(form, time.gmtime(clock.now + 90))
+        api.on(RESOURCE, status(503, retry_after=date))
+        assert ids(transport) == IDS
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert clock.sleeps == [pytest.approx(90, abs=1)]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    ["0", "-3", "nan", "", "soon", "1;2;3", "Sun, 06 Nov 1994 08:49:37 GMT"]
+    + [f"Mon, 01 Jan {'9' * 20} 00:00:00 GMT", "Mon, 01 Jan 0001 00:00:00 +2300"],
+)
+def test_a_retry_after_that_says_nothing_is_passed_over(
+    asked: str, api: FakeApi, clock: TurnedClock, transport: Transport
+) -> None:
+    """Zero, the past and garbage: the wait is the usual one."""
+    api.on(RESOURCE, status(429, retry_after=asked))
+    assert ids(transport) == IDS
+    assert 2 <= clock.sleeps[0] <= 2 * (1 + JITTER)
+
+
+@pytest.mark.parametrize("asked", ["301", "1e9", "inf", "tomorrow"])
+@pytest.mark.parametrize("code", [429, 503])
+def test_a_retry_after_beyond_300_seconds_fails_at_once(
+    code: int, asked: str, api: FakeApi, clock: TurnedClock, transport: Transport
+) -> None:
+    """A run does not sit and wait for an hour; the error says what the API asks for."""
+    value = formatdate(clock.now + 86400, usegmt=True) if asked == "tomorrow" else asked
+    api.on(RESOURCE, status(code, retry_after=value))
+    with pytest.raises(StatusError, match="Retry-After asks for .* Run again after that time"):
+        ids(transport)
+    assert (len(api.requests), clock.sleeps) == (1, [])
+
+
+# Time limits
+
+
+@pytest.mark.parametrize(
+    ("begin", "more"),
+    [
+        pytest.param(b"", b"", id="no answer"),
+        pytest.param(b"HTTP/1.1 ", b"2", id="status line"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nx: ", b"x", id="header"),
+        pytest.param(b"HTTP/1.1 200 OK\r\ncontent-length: 99999\r\n\r\n", b" ", id="length"),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", b"1\r\n \r\n", id="chunked"
+        ),
+        pytest.param(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n", b" ", id="until it closes"),
+        pytest.param(b'HTTP/1.1 200 OK\r\n\r\n{"data": []}', b" ", id="as if it were whole"),
+    ],
+)
+def test_the_total_limit_ends_an_api_that_drips(
+    begin: bytes, more: bytes, api: FakeApi, clock: TurnedClock
+) -> None:
+    """Byte by byte, wherever in the answer; and what came until then is no answer."""
+    api.always(RESOURCE, trickle(begin, more))
+    limits = TimeLimits(connect=20, read=20, total=0.3)
+    started = time.monotonic()
+    with (
+        connect(api, clock=clock, retries=1, limits=limits) as transport,
+        pytest.raises(TimeLimitError, match=r"no whole answer within 0\.3 s"),
+    ):
+        ids(transport)
+    assert time.monotonic() - started < limits.read
+    assert len(api.requests) == 2
+
+
+@pytest.mark.parametrize("begin", [b"", b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{"])
+def test_the_read_limit_ends_an_api_that_falls_silent(
+    begin: bytes, api: FakeApi, clock: TurnedClock
+) -> None:
+    """Before or within an answer; a retry may find it awake again."""
+    api.on(RESOURCE, trickle(begin, b""))
+    limits = TimeLimits(connect=20, read=0.2, total=20)
+    with connect(api, clock=clock, limits=limits) as transport:
+        assert ids(transport) == IDS
+        api.always(RESOURCE, hang())
+        with pytest.raises(TimeLimitError, match=r"no data for 0\.2 s"):
+            transport.get(PATH, {}, PARSE)
+
+
+@pytest.mark.parametrize(
+    ("limits", "says"),
+    [
+        (TimeLimits(connect=0.2, read=3, total=3), r"no connection within 0\.2 s"),
+        (TimeLimits(connect=3, read=3, total=0.2), r"no whole answer within 0\.2 s"),
+    ],
+    ids=["connect", "total"],
+)
+def test_a_host_that_never_answers_meets_a_limit(
+    limits: TimeLimits, says: str, api: FakeApi, clock: TurnedClock
+) -> None:
+    """A connection that does not come about is given up."""
+    started = time.monotonic()
+    with (
+        deaf_port() as port,
+        connect(api, f"http://{HOST}:{port}", clock=clock, retries=0, limits=limits) as transport,
+        pytest.raises(TimeLimitError, match=says),
+    ):
+        ids(transport)
+    assert time.monotonic() - started < limits.read
+
+
+# Out of reach
+
+
+@pytest.mark.parametrize(
+    ("base_url", "proxy"),
+    [
+        pytest.param("http://{dead}", "", id="refused"),
+        pytest.param("http://nosuch.invalid", "", id="unknown host"),
+        pytest.param("https://{live}", "", id="no TLS"),
+        pytest.param("http://nosuch.invalid", "http://team:pa55@{dead}", id="proxy refused"),
+        pytest.param("https://nosuch.invalid", "http://team:pa55@{dead}", id="proxy refused, TLS"),
+        pytest.param("https://nosuch.invalid", "http://team:pa55@{live}", id="no tunnel"),
+    ],
+)
+def test_a_connection_that_fails_never_shows_the_key(  # noqa: PLR0913, PLR0917  fixtures
+    base_url: str,
+    proxy: str,
+    api: FakeApi,
+    clock: TurnedClock,
+    said: Said,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nor the password of a proxy; the error names the host and what to check."""
+    places = {"dead": f"{HOST}:{unused_port()}", "live": f"{HOST}:{api.port}"}
+    base_url = base_url.format(**places)
+    for scheme in ("http", "https"):
+        monkeypatch.setenv(f"{scheme}_proxy", proxy.format(**places))
+    with (
+        connect(api, base_url, clock=clock) as transport,
+        pytest.raises(UnreachableError) as caught,
+    ):
+        ids(transport)
+    assert str(caught.value).startswith(f"{base_url}{PATH}: ")
+    assert "ANALYTICS_API_BASE_URL" in str(caught.value)
+    assert transport.traffic.requests == RETRIED
+    assert not shows(said(caught.value), api.key)
+    assert "pa55" not in said(caught.value)
+
+
+@pytest.mark.parametrize("proxy", ["http://{}", "{}", "http://team:pa55@{}"])
+def test_the_proxy_of_the_environment_is_used(
+    proxy: str, api: FakeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With or without a scheme or a password, as curl takes it."""
+    monkeypatch.setenv("http_proxy", proxy.format(f"{HOST}:{api.port}"))
+    with connect(api, "http://nosuch.invalid") as transport:
+        assert ids(transport) == IDS
+    headers = api.requests[0].headers
+    assert headers["host"] == "nosuch.invalid"
+    assert ("proxy-authorization" in headers) == ("@" in proxy)
+
+
+@pytest.mark.parametrize("no_proxy", ["127.0.0.1", "*", "127.0.0.1:{}"])
+def test_no_proxy_is_respected(
+    no_proxy: str, api: FakeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host that is excepted, with its port or without, is reached directly."""
+    monkeypatch.setenv("http_proxy", f"http://{HOST}:{unused_port()}")
+    monkeypatch.setenv("NO_PROXY", no_proxy.format(api.port))
+    with connect(api, retries=0) as transport:
+        assert ids(transport) == IDS
+
+
+# Redirects and links
+
+
+@every_way
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+def test_a_redirect_on_the_same_host_is_followed_with_the_key(code: int, way: str) -> None:
+    """The key is sent again, whichever way it is sent."""
+    auth, wanted = WAYS[way]
+    with FakeApi(key="a+b/c=%", rows={RESOURCE: [{"id": 1}]}, **wanted) as api:
+        api.on("moved", redirect(PATH, code))
+        with connect(api, auth=auth) as transport:
+            assert ids(transport, "/v1/moved") == [1]
+        assert transport.traffic.requests == len(api.requests) == 2
+
+
+def test_a_host_is_the_same_in_capitals(api: FakeApi, clock: TurnedClock) -> None:
+    """A redirect may spell the host its own way."""
+    api.on(RESOURCE, redirect(f"http://localhost:{api.port}{PATH}"))
+    with connect(api, f"http://LocalHost:{api.port}", clock=clock) as transport:
+        assert ids(transport) == IDS
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "http://{host}:{other}{path}",
+        "//{host}:{other}{path}",
+        "http://{host}:{own}@{host}:{other}{path}",
+        "https://{host}:{other}{path}",
+        "ftp://{host}:{own}{path}",
+    ],
+)
+@pytest.mark.parametrize("way", ["query", "header"])
+def test_another_host_gets_no_request(way: str, location: str, clock: TurnedClock) -> None:
+    """Neither by a redirect nor by a link; the error says what to set if that host is meant."""
+    auth, wanted = WAYS[way]
+    with FakeApi("a+b/c=%", rows={RESOURCE: [{"id": 1}]}, **wanted) as api, FakeApi() as other:
+        away = location.format(host=HOST, own=api.port, other=other.port, path=PATH)
+        api.always(RESOURCE, redirect(away, keep_query=True))
+        with connect(api, auth=auth, clock=clock) as transport:
+            for url in (PATH, away):
+                with pytest.raises(RedirectError, match="Set ANALYTICS_API_BASE_URL") as caught:
+                    ids(transport, url if urlsplit(url).scheme else urljoin(api.base_url, url))
+                assert not shows(str(caught.value), api.key)
+        assert (len(api.requests), other.connections) == (1, 0)
+
+
+def test_a_redirect_that_repeats_the_key_sends_it_once(api: FakeApi, transport: Transport) -> None:
+    """The API is not asked with two keys."""
+    sent: list[str] = []
+    api.on(RESOURCE, redirect(PATH, keep_query=True), noted(sent))
+    assert ids(transport) == IDS
+    assert sent == [api.key]
+
+
+@pytest.mark.parametrize("spelling", [quote, quote_plus, partial(quote, safe="")])
+def test_a_next_link_that_repeats_the_key_works(
+    spelling: Callable[[str], str], api: FakeApi, transport: Transport
+) -> None:
+    """The key is masked in the answer and still sent, once, when the link is followed."""
+    sent: list[str] = []
+    link = f"{api.base_url}{PATH}?api_key={spelling(api.key)}&offset=1"
+    api.on(RESOURCE, change(lambda page: page | {"next": link}), noted(sent))
+    following = transport.get(PATH, {}, lambda answer: str(json.loads(answer.body)["next"]))
+    assert not shows(following, api.key)
+    assert ids(transport, following) == IDS[1:]
+    assert sent == [api.key]
+
+
+@pytest.mark.parametrize("code", [401, 404, 429, 200])
+@pytest.mark.parametrize("link", ["?api_key={}", "?other={}", "?{}", "?a=1&{}=2", "/{}", ";k={}"])
+def test_a_link_that_holds_the_key_never_shows_it(
+    link: str, code: int, api: FakeApi, transport: Transport, said: Said
+) -> None:
+    """Wherever in the URL, and whatever the API answers."""
+    link = PATH + link.format(quote(api.key, safe=""))
+    for resource in (RESOURCE, link.partition("?")[0].removeprefix("/v1/")):
+        api.always(resource, status(code))
+    with pytest.raises(ApiError) as caught:
+        ids(transport, api.base_url + link)
+    assert not shows(said(caught.value), api.key)
+
+
+# What the API repeats
+
+
+@every_way
+def test_a_key_that_the_api_repeats_reaches_nobody(way: str, said: Said) -> None:
+    """An answer that mirrors the request holds `***` where the credential stood."""
+    auth, wanted = WAYS[way]
+    with FakeApi(key="a+b/c=%", **wanted) as api, connect(api, auth=auth) as transport:
+        api.always(RESOURCE, mirror())
+        body, headers = transport.get(PATH, {}, lambda answer: (answer.body, answer.headers))
+        credential = b64encode(f"{api.name}:{api.key}".encode()).decode()
+        text = f"{body.decode()} {dict(headers)} {said(None)}"
+    assert "***" in body.decode()
+    assert "***" in headers["x-mirror"]
+    assert not shows(text, api.key)
+    assert credential not in text
+
+
+def test_a_key_in_a_compressed_body_is_masked(api: FakeApi, transport: Transport) -> None:
+    """What counts is the body as it is read."""
+    packed = gzip.compress(f'{{"data": [{{"id": "{api.key}"}}]}}'.encode())
+    api.always(RESOURCE, raw(packed, headers={"content-encoding": "gzip"}))
+    assert ids(transport) == ["***"]
+
+
+def test_a_log_at_debug_shows_the_url_without_the_key(
+    api: FakeApi, transport: Transport, said: Said
+) -> None:
+    """A good request is logged by urllib3, with the key masked."""
+    api.on(RESOURCE, redirect(PATH, keep_query=True))
+    assert ids(transport) == IDS
+    assert said(None).count(f"{PATH}?api_key=***") == 2
+    assert not shows(said(None), api.key)
