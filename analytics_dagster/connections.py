@@ -13,12 +13,17 @@ import socket
 import threading
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import certifi
 import urllib3
+from requests.utils import (
+    get_auth_from_url,
+    get_environ_proxies,
+    prepend_scheme_if_needed,
+    select_proxy,
+)
 from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.util import make_headers
 
 
 @dataclass(frozen=True)
@@ -97,15 +102,23 @@ def connection_pool(base_url: str, limits: TimeLimits) -> urllib3.PoolManager:
 
     Certificates are those of certifi, or of REQUESTS_CA_BUNDLE or SSL_CERT_FILE.
     """
-    url = urlsplit(base_url)
     settings: dict[str, Any] = {
-        "timeout": urllib3.Timeout(connect=limits.connect, read=limits.read),
+        "timeout": urllib3.Timeout(connect=min(limits.connect, limits.total), read=limits.read),
         "retries": False,
         "ca_certs": os.environ.get("REQUESTS_CA_BUNDLE")
         or os.environ.get("SSL_CERT_FILE")
         or certifi.where(),
     }
-    proxy = None if proxy_bypass(url.hostname or "") else getproxies().get(url.scheme)
-    manager = urllib3.ProxyManager(proxy, **settings) if proxy else urllib3.PoolManager(**settings)
+    proxy = select_proxy(base_url, get_environ_proxies(base_url))
+    if proxy:
+        user, password = get_auth_from_url(proxy)
+        settings["proxy_headers"] = make_headers(
+            proxy_basic_auth=f"{user}:{password}" if user else None
+        )
+        manager: urllib3.PoolManager = urllib3.ProxyManager(
+            prepend_scheme_if_needed(proxy, "http"), **settings
+        )
+    else:
+        manager = urllib3.PoolManager(**settings)
     manager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
     return manager

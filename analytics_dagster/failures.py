@@ -8,6 +8,7 @@ chain of exceptions walks to them even after `from None`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timezone
 from email.utils import parsedate_to_datetime
 
 import urllib3
@@ -28,24 +29,41 @@ LONGEST_RETRY_AFTER = 300.0
 _TRANSIENT = frozenset({408, 425, 429, *range(500, 600)})
 
 
+# Their messages name hosts and certificates; those of the others quote what the API sent.
+_TELLING = (
+    urllib3.exceptions.NewConnectionError,
+    urllib3.exceptions.ProxyError,
+    urllib3.exceptions.SSLError,
+)
+
+
 def broken_exchange(
-    url: str, error: Exception, limits: TimeLimits, *, deadline_passed: bool
+    url: str, error: Exception | None, limits: TimeLimits, *, deadline_passed: bool
 ) -> ApiError:
     """The error for an exchange that ended without a whole answer."""
-    if deadline_passed:
-        return TimeLimitError(f"{url}: no whole answer within {limits.total:g} s")
     # A refused connection is a kind of timeout to urllib3.
-    if not isinstance(error, urllib3.exceptions.NewConnectionError):
-        if isinstance(error, urllib3.exceptions.ConnectTimeoutError):
-            return TimeLimitError(f"{url}: no connection within {limits.connect:g} s")
-        if isinstance(error, urllib3.exceptions.TimeoutError):
-            return TimeLimitError(f"{url}: no data for {limits.read:g} s")
+    refused = isinstance(error, urllib3.exceptions.NewConnectionError)
+    connecting = isinstance(error, urllib3.exceptions.ConnectTimeoutError) and not refused
+    if deadline_passed or (connecting and limits.total < limits.connect):
+        return TimeLimitError(f"{url}: no whole answer within {limits.total:g} s")
+    if connecting:
+        return TimeLimitError(f"{url}: no connection within {limits.connect:g} s")
+    if isinstance(error, urllib3.exceptions.TimeoutError) and not refused:
+        return TimeLimitError(f"{url}: no data for {limits.read:g} s")
     if isinstance(error, urllib3.exceptions.DecodeError):
         return MalformedBodyError(f"{url}: the body is not what its Content-Encoding says")
+    said = f"{type(error).__name__}: {error}" if isinstance(error, _TELLING) else _kinds(error)
     return UnreachableError(
-        f"{url}: {type(error).__name__}: {error}. Check the host in ANALYTICS_API_BASE_URL, and "
-        "that this machine can reach it."
+        f"{url}: {said}. Check the host in ANALYTICS_API_BASE_URL, and that this machine can "
+        "reach it."
     )
+
+
+def _kinds(error: Exception | None) -> str:
+    """The class of an error and of the one that it carries."""
+    carried = error.args[-1] if error and error.args else None
+    kinds = [type(e).__name__ for e in (error, carried) if isinstance(e, Exception)]
+    return f"the connection broke ({' of '.join(kinds)})"
 
 
 def bad_status(url: str, status: int, headers: Mapping[str, str], now: float) -> StatusError:
@@ -80,7 +98,8 @@ def retry_after(value: str, now: float) -> float | None:
         seconds = float(value)
     except ValueError:
         try:
-            seconds = parsedate_to_datetime(value).timestamp() - now
-        except ValueError:
+            date = parsedate_to_datetime(value)
+            seconds = date.replace(tzinfo=date.tzinfo or timezone.utc).timestamp() - now
+        except (ValueError, OverflowError):
             return None
     return seconds if seconds > 0 else None

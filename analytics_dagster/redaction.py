@@ -1,14 +1,14 @@
 """Secrets, replaced by their value wherever they could show. Nothing else belongs here.
 
 By value and not by parameter name, because a name list never holds the next API's name for
-it. Every spelling that HTTP gives a value is covered: as it is, and percent-encoded.
+it. A secret is found however each of its signs is spelled: as it is, percent-encoded, or
+escaped as JSON does.
 """
 
 import logging
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
-from urllib.parse import quote, quote_plus
+from contextlib import ExitStack, contextmanager
 
 MASK = "***"
 
@@ -17,11 +17,15 @@ class Redactor:
     """Replaces every spelling of the given secrets in a text or a body by `***`."""
 
     def __init__(self, *secrets: str) -> None:
-        spellings = sorted({s for secret in secrets for s in _spellings(secret)}, key=len)
-        # The longest first: a spelling may begin with a shorter one.
-        pattern = "|".join(re.escape(s) for s in reversed(spellings)) or r"(?!)"
+        # The longest first: one secret may begin with another.
+        ordered = sorted(filter(None, secrets), key=len, reverse=True)
+        pattern = "|".join("".join(map(_spellings, secret)) for secret in ordered) or r"(?!)"
         self._text = re.compile(pattern)
         self._bytes = re.compile(pattern.encode())
+        # No spelling changes letters and digits: a body without the longest run of them, which
+        # is almost every body, is passed on at the speed of a search.
+        runs = [re.findall("[A-Za-z0-9]+", secret) or [""] for secret in ordered]
+        self._runs = [max(found, key=len).encode() for found in runs]
 
     def text(self, text: str) -> str:
         """The text without the secrets."""
@@ -29,13 +33,21 @@ class Redactor:
 
     def body(self, body: bytes) -> bytes:
         """The body of an answer without the secrets: an API may repeat the key in a row."""
+        if not any(run in body for run in self._runs):
+            return body
         return self._bytes.sub(MASK.encode(), body)
 
 
-def _spellings(secret: str) -> set[str]:
-    encoded = {quote(secret), quote(secret, safe=""), quote_plus(secret)}
-    lower_case = {re.sub("%[0-9A-F]{2}", lambda hit: hit[0].lower(), text) for text in encoded}
-    return {secret} | encoded | lower_case
+def _spellings(sign: str) -> str:
+    """A pattern for one sign of a secret in any of its spellings."""
+    percent = "".join(f"%{byte:02x}" for byte in sign.encode())
+    utf16 = sign.encode("utf-16-be").hex()
+    escaped = "".join(rf"\\u{utf16[at : at + 4]}" for at in range(0, len(utf16), 4))
+    spellings = [re.escape(sign), f"(?i:{percent})", f"(?i:{escaped})"]
+    spellings += [rf"\\{re.escape(sign)}"] if sign in '"\\/' else []
+    spellings += [r"\+"] if sign == " " else []
+    # A backslash that escapes is tried before one that stands for itself.
+    return f"(?:{'|'.join(sorted(spellings, key=len, reverse=True))})"
 
 
 class _RedactingFilter(logging.Filter):
@@ -45,19 +57,22 @@ class _RedactingFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.msg, record.args = self._redactor.text(record.getMessage()), None
+        if record.exc_info:
+            traceback = logging.Formatter().formatException(record.exc_info)
+            record.exc_text, record.exc_info = self._redactor.text(traceback), None
         return True
 
 
 @contextmanager
-def redacted_log(logger: str, redactor: Redactor) -> Iterator[None]:
-    """Within the block, what `logger` says is redacted before any handler sees it.
+def redacted_logs(redactor: Redactor, *loggers: str) -> Iterator[None]:
+    """Within the block, what the loggers say is redacted before any handler sees it.
 
     urllib3 logs the whole URL of every request at DEBUG, and Dagster can be set to keep the
     log of the root logger in its run storage.
     """
     redacting = _RedactingFilter(redactor)
-    logging.getLogger(logger).addFilter(redacting)
-    try:
+    with ExitStack() as stack:
+        for logger in map(logging.getLogger, loggers):
+            logger.addFilter(redacting)
+            stack.callback(logger.removeFilter, redacting)
         yield
-    finally:
-        logging.getLogger(logger).removeFilter(redacting)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, TypeVar
-from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, SplitResult, urljoin, urlsplit, urlunsplit
 
 import tenacity
 import urllib3
@@ -23,7 +23,7 @@ from analytics_dagster.api_spec import ApiKeyAuth, Client, HttpBasicAuth
 from analytics_dagster.connections import Deadline, TimeLimits, connection_pool
 from analytics_dagster.errors import ApiError, MalformedBodyError, OversizedBodyError, RedirectError
 from analytics_dagster.failures import bad_status, broken_exchange
-from analytics_dagster.redaction import Redactor, redacted_log
+from analytics_dagster.redaction import MASK, Redactor, redacted_logs
 
 BACKOFF_FACTOR = 2
 JITTER = 0.1
@@ -44,7 +44,7 @@ class Traffic:
 
 @dataclass(frozen=True)
 class Answer:
-    """A whole answer: its body is decoded and redacted."""
+    """A whole answer; its body is decoded, and redacted before `parse` sees it."""
 
     status: int
     headers: Mapping[str, str]
@@ -76,9 +76,10 @@ class Transport:
     ) -> None:
         self.base_url = base_url.rstrip("/")
         self.traffic = Traffic()
-        self.redactor = Redactor(api_key)
         self._client = client
         self._api_key = api_key
+        credentials = [value.rpartition(" ")[2] for value in self._authorization().values()]
+        self.redactor = Redactor(api_key, *credentials)
         self._retries = retries
         self._limits = limits or TimeLimits()
         self._clock = clock
@@ -87,7 +88,7 @@ class Transport:
     @contextmanager
     def open(self) -> Iterator[Transport]:
         """Within the block urllib3's log is redacted; at its end the connections are closed."""
-        with redacted_log("urllib3.connectionpool", self.redactor):
+        with redacted_logs(self.redactor, "urllib3.connection", "urllib3.connectionpool"):
             try:
                 yield self
             finally:
@@ -103,8 +104,12 @@ class Transport:
             ApiError: after the last retry, or at once where a retry cannot help.
         """
         below = url if urlsplit(url).scheme else f"{self.base_url}/{url.lstrip('/')}"
-        target = self._same_origin(self.base_url, below)
-        parsed: T = self._retrying()(self._attempt, _with_query(target, params), parse)
+        try:
+            target = _with_query(self._same_origin(self.base_url, below), params)
+            parsed: T = self._retrying()(self._attempt, target, parse)
+        except ApiError as error:
+            error.args = (self.redactor.text(str(error)),)
+            raise
         return parsed
 
     def _retrying(self) -> tenacity.Retrying:
@@ -132,20 +137,24 @@ class Transport:
         if answer.status != HTTPStatus.OK:
             raise bad_status(url, answer.status, answer.headers, self._clock.time())
         try:
-            return parse(answer)
+            return parse(self._redacted(answer))
         except MalformedBodyError as error:
             problem = str(error)
         raise MalformedBodyError(f"{url}: {problem}")
 
     def _exchange(self, url: str) -> Answer:
         self.traffic.requests += 1
-        failure: ApiError
+        failure: Exception | None = None
+        answer = None
         with Deadline(self._limits.total) as deadline:
             try:
-                return self._request(url)
+                answer = self._request(url)
             except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-                failure = broken_exchange(url, error, self._limits, deadline_passed=deadline.passed)
-        raise type(failure)(self.redactor.text(str(failure)))
+                failure = error
+        # An answer without a length ends where the deadline cut it: it looks whole, and is not.
+        if answer is None or deadline.passed:
+            raise broken_exchange(url, failure, self._limits, deadline_passed=deadline.passed)
+        return answer
 
     def _request(self, url: str) -> Answer:
         response = self._pool.request(
@@ -157,9 +166,14 @@ class Transport:
         )
         try:
             body = _read(response, url) if response.status == HTTPStatus.OK else b""
-            return Answer(response.status, response.headers, self.redactor.body(body))
+            return Answer(response.status, response.headers, body)
         finally:
             response.close()
+
+    def _redacted(self, answer: Answer) -> Answer:
+        text = self.redactor.text
+        headers = {name.lower(): text(value) for name, value in answer.headers.items()}
+        return Answer(answer.status, headers, self.redactor.body(answer.body))
 
     def _authorized(self, url: str) -> str:
         auth = self._client.auth
@@ -176,16 +190,30 @@ class Transport:
         return {"Authorization": f"Bearer {self._api_key}"}
 
     def _same_origin(self, base: str, location: str) -> str:
-        """The absolute location, without the key that the API may have put into it."""
-        target = urlsplit(urljoin(base, location))
-        origin = f"{target.scheme}://{target.netloc}"
-        if (target.scheme, target.netloc) != urlsplit(self.base_url)[:2]:
+        """The absolute location, without the key that the API may have put into it.
+
+        Raises:
+            RedirectError: the location is on another host, port or scheme, or no URL.
+        """
+        try:
+            target = urlsplit(urljoin(base, location))
+            is_same = _origin(target) == _origin(urlsplit(self.base_url))
+        except ValueError:
+            is_same = False
+        if not is_same:
             raise RedirectError(
-                f"{base}: the API leads to {self.redactor.text(origin)}; the key is not sent to "
+                f"{base}: the API leads to {location.partition('?')[0]}; the key is not sent to "
                 "another host. Set ANALYTICS_API_BASE_URL to the host that is meant."
             )
-        query = [pair for pair in parse_qsl(target.query, True) if pair[1] != self._api_key]
-        return urlunsplit(target._replace(query=urlencode(query), fragment=""))
+        auth = self._client.auth
+        name = auth.name if isinstance(auth, ApiKeyAuth) else None
+        pairs = [
+            pair
+            for pair in parse_qsl(target.query, keep_blank_values=True)
+            if pair[0] != name and pair[1] not in (self._api_key, MASK)
+        ]
+        netloc = urlsplit(self.base_url).netloc
+        return urlunsplit((target.scheme, netloc, target.path, urlencode(pairs), ""))
 
 
 def _wait(state: tenacity.RetryCallState) -> float:
@@ -193,6 +221,10 @@ def _wait(state: tenacity.RetryCallState) -> float:
     asked: float | None = getattr(error, "retry_after", None)
     backoff = BACKOFF_FACTOR**state.attempt_number * random.uniform(1, 1 + JITTER)  # noqa: S311
     return backoff if asked is None else asked
+
+
+def _origin(url: SplitResult) -> tuple[str, str | None, int | None]:
+    return url.scheme, url.hostname, url.port or {"http": 80, "https": 443}.get(url.scheme)
 
 
 def _with_query(url: str, params: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from analytics_dagster import assets
 from analytics_dagster.api_config import REST_API
 from analytics_dagster.api_spec import ApiSpec, read_spec
 from analytics_dagster.assets import GROUP, build_assets
@@ -147,3 +148,9 @@ def test_a_mistake_in_an_entry_is_told_when_definitions_load(tmp_path: Path) -> 
         "data_selector, paginator"
     )
     assert expected in done.stdout + done.stderr
+
+
+def test_the_decorator_is_that_of_embedded_elt_where_it_is_installed() -> None:
+    """On the package set of dagster-embedded-elt its `dlt_assets` makes the assets."""
+    embedded_elt = pytest.importorskip("dagster_embedded_elt.dlt")
+    assert assets.dlt_assets is embedded_elt.dlt_assets
