@@ -15,28 +15,37 @@ from analytics_dagster.api_spec import OffsetPaginator, Resource
 from analytics_dagster.errors import MalformedBodyError
 from analytics_dagster.transport import Answer
 
-# orjson rounds integers of more than 64 bits to floats; the standard library keeps them.
+# orjson rounds integers of more than 64 bits to floats; the standard library keeps them, up
+# to as many digits as Python reads.
 _LONG_INTEGER = re.compile(rb"\d{19}")
+_LONGEST_INTEGER = 4300
+
+# Whatever else stands in an envelope may be data: a message names only keys of this kind.
+_TELLING_KEYS = {"code", "detail", "error", "errors", "message", "meta", "results", "status"}
 
 
 @dataclass(frozen=True)
 class Page:
-    """The rows of one answer as they came, and the total that the API claims, if it does."""
+    """The rows of one answer as they came, and the total that the API claims, if it does.
+
+    The first `overlap` rows were asked for again: they should be the last ones of the page
+    before.
+    """
 
     rows: list[Any]
     total: int | None
+    overlap: int = 0
 
 
-def page_parser(resource: Resource) -> Callable[[Answer], Page]:
-    """A function from an answer to its page; it raises `MalformedBodyError` on any other body."""
+def page_reader(resource: Resource) -> Callable[[Any], Page]:
+    """A function from a JSON document to its page; it raises `MalformedBodyError` on any other."""
     selector = resource.endpoint.data_selector
     rows_path = compile_path(selector)
     paginator = resource.endpoint.paginator
     total_at = paginator.total_path if isinstance(paginator, OffsetPaginator) else None
     total_path = compile_path(total_at) if total_at else None
 
-    def parse(answer: Answer) -> Page:
-        document = _document(answer)
+    def read(document: Any) -> Page:
         match find_values(rows_path, document):
             case [list() as rows]:
                 return Page(rows, _total(find_values(total_path, document)) if total_path else None)
@@ -47,23 +56,38 @@ def page_parser(resource: Resource) -> Callable[[Answer], Page]:
                     "configuration."
                 )
 
-    return parse
+    return read
 
 
-def _document(answer: Answer) -> Any:
+def page_parser(resource: Resource) -> Callable[[Answer], Page]:
+    """A function from an answer to its page; it raises `MalformedBodyError` on any other body."""
+    read = page_reader(resource)
+    return lambda answer: read(document_of(answer))
+
+
+def document_of(answer: Answer) -> Any:
+    """The body as JSON, with numbers as exact as they were written.
+
+    NaN, 1e400 and half a surrogate pair pass, which JSON does not know: the rows that hold
+    them are rejected one by one, not the page.
+
+    Raises:
+        MalformedBodyError: the body is not JSON.
+    """
     try:
-        if _LONG_INTEGER.search(answer.body):
-            return json.loads(answer.body)
-        return orjson.loads(answer.body)
+        if not _LONG_INTEGER.search(answer.body):
+            return orjson.loads(answer.body)
     except ValueError:
         pass
     try:
-        # What orjson refuses and the API may mean: NaN, 1e400, half a surrogate pair. The rows
-        # that hold them are rejected one by one, not the page.
-        return json.loads(answer.body)
+        return json.loads(answer.body, parse_int=_integer)
     except (ValueError, RecursionError):
         kind = answer.headers.get("content-type", "no Content-Type")
     raise MalformedBodyError(f"the body is not JSON ({kind}, {len(answer.body)} bytes)")
+
+
+def _integer(digits: str) -> int | float:
+    return int(digits) if len(digits) <= _LONGEST_INTEGER else float(digits)
 
 
 def _total(found: list[Any]) -> int | None:
@@ -72,15 +96,22 @@ def _total(found: list[Any]) -> int | None:
             return None
         case [int() as total] if total >= 0:
             return total
-        case [str() as text] if re.fullmatch(r"\d{1,18}", text):
+        case [str() as text] if re.fullmatch(r"\d{1,18}", text, re.ASCII):
             return int(text)
     return None
 
 
 def _shape(found: list[Any], document: Any) -> str:
-    names = {dict: "an object", str: "a text", type(None): "null", bool: "a boolean"}
+    if len(found) > 1:
+        return f"found {len(found)} lists or values, and one list is meant"
     if found:
-        return f"found {names.get(type(found[0]), 'a number')}"
-    if isinstance(document, dict):
-        return f"found nothing; the keys are {sorted(document)[:8]}"
-    return f"the body is {'a list' if isinstance(document, list) else names.get(type(document))}"
+        return f"found {_kind(found[0])}"
+    if not isinstance(document, dict):
+        return f"the body is {_kind(document)}"
+    telling = sorted(_TELLING_KEYS & document.keys())
+    return f"found nothing; {len(document)} keys, {telling or 'none'} of them known"
+
+
+def _kind(value: Any) -> str:
+    kinds = {dict: "an object", list: "a list", str: "a text", bool: "a boolean"}
+    return "null" if value is None else kinds.get(type(value), "a number")

@@ -11,6 +11,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any
 
 from analytics_dagster.api_spec import Resource
@@ -52,10 +53,12 @@ def read_pages(resource: Resource, transport: Transport, reading: Reading) -> It
         reading.readings += 1
         evidence = _Evidence(resource)
         for page in walk(resource, transport):
+            fresh = Page(page.rows[page.overlap :], page.total)
             reading.pages += 1
-            reading.rows += len(page.rows)
-            reading.total = page.total if page.rows else reading.total
-            yield page
+            reading.rows += len(fresh.rows)
+            if fresh.rows or reading.pages == 1:
+                reading.total = page.total
+            yield fresh
             if not evidence.takes(page):
                 break
         reading.distinct = evidence.distinct
@@ -71,54 +74,66 @@ def read_pages(resource: Resource, transport: Transport, reading: Reading) -> It
 
 
 class _Evidence:
-    """What one reading showed: the rows by identity, the totals, and a page seen twice."""
+    """What one reading showed: the rows by identity, the totals, and where it went wrong."""
 
     def __init__(self, resource: Resource) -> None:
         self._key = [api_name(column) for column in resource.primary_key]
         # Eight bytes a row, so that ten million rows are no burden.
         self.identities = array("q")
         self._pages: set[int] = set()
+        self._count = 0
         self._totals: list[int] = []
-        self._repeated_at: int | None = None
-
-    def takes(self, page: Page) -> bool:
-        """Adds a page; False when reading on is pointless."""
-        # A page beyond the end may claim anything; so may one without a total.
-        if page.total is not None and (page.rows or not self._pages):
-            self._totals = [*self._totals[:1], page.total]
-        identities = [_identity(row, self._key) for row in page.rows]
-        fingerprint = hash(tuple(identities))
-        if identities and fingerprint in self._pages:
-            self._repeated_at = len(self.identities)
-            return False
-        self._pages.add(fingerprint)
-        self.identities.extend(identities)
-        if len(self._pages) >= MAX_PAGES:
-            raise IncompleteReadError(f"no end after {MAX_PAGES} pages; raise the page size")
-        return True
+        self._has_honest_total = True
+        self._stopped_by = ""
 
     @property
     def distinct(self) -> int:
         """Rows, each counted once."""
         return len(set(self.identities))
 
+    def takes(self, page: Page) -> bool:
+        """Adds a page; False when reading on is pointless."""
+        identities = [_identity(row, self._key) for row in page.rows]
+        fingerprint = hash(frozenset(identities))
+        if len(identities) > page.overlap and fingerprint in self._pages:
+            self._stopped_by = f"after {len(self.identities)} rows the API repeats a page"
+        elif page.overlap and identities[:1] != [self.identities[-1]]:
+            self._stopped_by = "the pages shift while they are read"
+        self._pages.add(fingerprint)
+        self.identities.extend(identities[page.overlap :])
+        self._take_total(page)
+        self._count += 1
+        if self._count >= MAX_PAGES:
+            self._stopped_by = f"there is no end after {MAX_PAGES} pages"
+        return not self._stopped_by
+
+    def _take_total(self, page: Page) -> None:
+        # A page beyond the end may claim anything.
+        if page.total is None or not (page.rows or self._count == 0):
+            return
+        self._totals = [*self._totals[:1], page.total]
+        if page.total < len(self.identities):
+            self._has_honest_total = False
+
     def flaw(self, before: _Evidence | None) -> str:
         """Why this reading is no proof, or nothing; `before` is the reading before it."""
-        rows, distinct = len(self.identities), self.distinct
-        if self._repeated_at is not None:
-            return f"after {self._repeated_at} rows the API repeats a page it gave before"
-        if len(set(self._totals)) > 1:
-            return "the API's total moved from {} to {} while it was read".format(*self._totals)
-        if self._totals and distinct < self._totals[0]:
-            return f"the API claims {self._totals[0]} rows and gave {distinct}"
-        if distinct < rows and (before is None or before.identities != self.identities):
-            return f"{rows - distinct} of {rows} rows came twice: the pages shift while read"
-        return ""
+        rows, totals = len(self.identities), self._totals if self._has_honest_total else []
+        if len(set(totals)) > 1:
+            return "the API's total moved from {} to {} while it was read".format(*totals)
+        if self._stopped_by.startswith("after"):
+            return self._stopped_by
+        if totals and rows < totals[0]:
+            return f"the API claims {totals[0]} rows and gave {rows}"
+        repeated = rows - self.distinct
+        if repeated and (before is None or before.identities != self.identities):
+            return self._stopped_by or f"{repeated} of {rows} rows came twice: the pages shift"
+        return self._stopped_by
 
 
 def _identity(row: Any, key: list[str]) -> int:
-    values = tuple(row.get(name) for name in key) if isinstance(row, dict) else (None,)
-    try:
-        return hash(repr(row)) if None in values else hash(values)
-    except TypeError:
-        return hash(repr(row))
+    """64 bits that tell a row by its key, or by all that it holds where it has none."""
+    values = [row.get(name) for name in key] if isinstance(row, dict) else [None]
+    if len(values) == 1 and type(values[0]) is int and -(2**63) <= values[0] < 2**63:
+        return values[0]
+    told_by = row if None in values else values
+    return int.from_bytes(blake2b(repr(told_by).encode(errors="replace"), digest_size=8).digest(), "big", signed=True)

@@ -7,16 +7,15 @@ end: the APIs that get it wrong are the ones that lose rows.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator
-from functools import partial
 from itertools import count
 from typing import Any
 
 import requests
 
 from analytics_dagster.api_spec import DltPaginator, OffsetPaginator, PageNumberPaginator, Resource
-from analytics_dagster.envelope import Page, page_parser
+from analytics_dagster.envelope import Page, document_of, page_parser, page_reader
+from analytics_dagster.errors import ApiError, MalformedBodyError
 from analytics_dagster.transport import Answer, Transport
 
 GetPage = Callable[[dict[str, Any]], Page]
@@ -40,14 +39,19 @@ def walk(resource: Resource, transport: Transport) -> Iterator[Page]:
 
 
 def _by_offset(paginator: OffsetPaginator, get: GetPage) -> Iterator[Page]:
-    offset, limit = paginator.offset, paginator.limit
+    offset, overlap = paginator.offset, 0
     while True:
-        page = get({paginator.limit_param: limit, paginator.offset_param: offset})
-        yield page
+        page = get({paginator.limit_param: paginator.limit, paginator.offset_param: offset})
+        end = offset + len(page.rows)
+        total = None if page.total is None else max(page.total - paginator.offset, 0)
+        yield Page(page.rows, total, overlap)
         if not page.rows:
             return
-        # By rows received: a server may give fewer than the limit on any page.
-        offset += len(page.rows)
+        # By rows received: a server may give fewer than the limit on any page. The last row is
+        # asked for again, as a row that went or came before it has moved it; not when the
+        # total says that it is the last of all, nor when it would be no step.
+        overlap = 0 if end == page.total or len(page.rows) == 1 else 1
+        offset = end - overlap
 
 
 def _by_number(paginator: PageNumberPaginator, get: GetPage) -> Iterator[Page]:
@@ -61,36 +65,60 @@ def _by_number(paginator: PageNumberPaginator, get: GetPage) -> Iterator[Page]:
 def _by_dlt(resource: Resource, paginator: DltPaginator, transport: Transport) -> Iterator[Page]:
     from dlt.sources.helpers.rest_client.client import RESTClient
 
-    client = RESTClient(transport.base_url, session=_Session(transport, page_parser(resource)))
-    pages = client.paginate(
-        resource.endpoint.path,
-        params=dict(resource.endpoint.params),
+    endpoint = resource.endpoint
+    pages = RESTClient(transport.base_url, session=_Session(transport, resource)).paginate(
+        endpoint.path,
+        params=dict(endpoint.params),
         paginator=paginator.build(),
-        data_selector=resource.endpoint.data_selector,
+        data_selector=endpoint.data_selector,
     )
-    for rows in pages:
+    while True:
+        try:
+            rows = next(pages)
+        except StopIteration:
+            return
+        except ApiError:
+            raise
+        except Exception as error:  # noqa: BLE001  whatever dlt raises quotes the page
+            kind = type(error).__name__
+            break
         yield Page(list(rows), None)
+    raise MalformedBodyError(
+        f"{transport.base_url}{endpoint.path}: the paginator {paginator.type!r} finds no way from "
+        f"a page to the next one ({kind}). Compare the paginator in the REST API configuration "
+        "with what the API answers."
+    )
 
 
 class _Session(requests.Session):
     """Lets dlt's own paging loop send its requests through the transport."""
 
-    def __init__(self, transport: Transport, parse: Callable[[Answer], Page]) -> None:
+    def __init__(self, transport: Transport, resource: Resource) -> None:
         super().__init__()
         self.trust_env = False
-        self._get = partial(transport.get, params={}, parse=partial(_checked, parse=parse))
+        self._transport = transport
+        self._read = page_reader(resource)
 
     def send(self, request: requests.PreparedRequest, **_: Any) -> requests.Response:
-        answer = self._get(str(request.url))
-        response = requests.Response()
-        response.status_code = answer.status
-        response.headers.update(answer.headers)
-        response.raw = io.BytesIO(answer.body)
+        response = self._transport.get(str(request.url), {}, self._response)
         response.url = str(request.url)
         response.request = request
         return response
 
+    def _response(self, answer: Answer) -> requests.Response:
+        document = document_of(answer)
+        self._read(document)
+        return _Response(answer, document)
 
-def _checked(answer: Answer, parse: Callable[[Answer], Page]) -> Answer:
-    parse(answer)
-    return answer
+
+class _Response(requests.Response):
+    """An answer that was decoded already, and more exactly than requests would."""
+
+    def __init__(self, answer: Answer, document: Any) -> None:
+        super().__init__()
+        self.status_code = answer.status
+        self.headers.update(answer.headers)
+        self._document = document
+
+    def json(self, **_: Any) -> Any:
+        return self._document

@@ -163,7 +163,7 @@ def test_everything_is_described(spec: ApiSpec, index: int, name: str) -> None:
     assert DESCRIPTIONS[name].startswith("One row per ")
 
 
-NEW_ENTRY = {
+NEW_ENTRY: dict[str, Json] = {
     "name": "call_history",
     "endpoint": {"path": "/v2/calls", "data_selector": "items", "paginator": "header_link"},
     "columns": {"id": {"data_type": "text", "nullable": False}},
@@ -183,15 +183,19 @@ def test_one_more_entry_is_one_more_resource() -> None:
 
 def test_defaults_are_merged_as_dlt_merges_them() -> None:
     """An entry's own value wins; parameters of the request add up."""
-    config = plain() | {"resources": [deepcopy(NEW_ENTRY)]}
-    endpoint = {"params": {"plan": "large", "lang": "en"}, "path": "/v0", "data_selector": "data"}
-    config["resource_defaults"] |= {"endpoint": endpoint, "primary_key": "nope"}
-    config["resources"][0]["primary_key"] = ["id"]
-    config["resources"][0]["endpoint"] |= {"params": {"lang": "de"}}
-    [resource] = read_spec(config).resources
-    assert resource.primary_key == ["id"]
-    assert (resource.endpoint.path, resource.endpoint.data_selector) == ("/v2/calls", "items")
-    assert resource.endpoint.params == {"plan": "large", "lang": "de"}
+    endpoint = {"path": "/v0", "data_selector": "data", "paginator": "single_page"}
+    shared = {"params": {"plan": "large", "lang": "en"}}
+    own = deepcopy(NEW_ENTRY) | {"primary_key": ["id"]}
+    bare = {"name": "bare", "primary_key": ["id"], "columns": NEW_ENTRY["columns"]}
+    own["endpoint"] |= {"params": {"lang": "de"}}
+    config = plain() | {"resources": [own, bare]}
+    config["resource_defaults"] |= {"endpoint": endpoint | shared, "primary_key": "nope"}
+    first, second = read_spec(config).resources
+    assert (first.primary_key, first.write_disposition) == (["id"], "merge")
+    assert (first.endpoint.path, first.endpoint.data_selector) == ("/v2/calls", "items")
+    assert first.endpoint.paginator == DltPaginator(type="header_link")
+    assert second.endpoint.path == "/v0"
+    assert first.endpoint.params == {"plan": "large", "lang": "de"}
 
 
 def test_every_paginator_of_dlt_can_be_used() -> None:
