@@ -1,18 +1,26 @@
 """The REST API configuration, checked and typed. What may stand in an entry is decided here.
 
 `read_spec` turns the dict of `api_config` into an `ApiSpec`, or raises an `ApiConfigError`
-that names the entry, the key and what is allowed. A key that dlt knows and this project would
-not act on is refused: an option that is silently ignored is a lie.
+that names the entry, the key and what is allowed.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from inspect import signature
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from analytics_dagster.api_fields import (
+    Entry,
+    Headers,
+    Identifier,
+    JsonPath,
+    Params,
+    of_kind,
+    refuse_unknown,
+    shown,
+)
 from analytics_dagster.errors import ApiConfigError
 
 if TYPE_CHECKING:
@@ -20,37 +28,14 @@ if TYPE_CHECKING:
 
 REJECTED_ROWS = "rejected_rows"
 
-_SECRET_KEYS = {"api_key", "token", "password"}
+_DLT_PAGINATORS = ("single_page", "json_link", "header_link", "cursor", "header_cursor")
+_KINDS = {
+    "paginator": ("offset", "page_number", *_DLT_PAGINATORS),
+    "auth": ("api_key", "bearer", "http_basic"),
+}
 
 
-def _snake_case(name: Any) -> Any:
-    if not isinstance(name, str) or not re.fullmatch("[a-z][a-z0-9]*(_[a-z0-9]+)*", name):
-        raise ValueError(f"{name!r} is not snake_case, for example 'account_overview'")
-    return name
-
-
-Identifier = Annotated[str, Field(max_length=63), BeforeValidator(_snake_case)]
-
-
-class _Entry(BaseModel):
-    model_config = ConfigDict(frozen=True, strict=True, populate_by_name=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _only_known_keys(cls, value: Any) -> Any:
-        if not isinstance(value, Mapping):
-            raise ValueError("write a dict here")  # noqa: TRY004  pydantic reports ValueError
-        allowed = [field.alias or name for name, field in cls.model_fields.items()]
-        for key in value:
-            if key in allowed or cls.model_config.get("extra") == "allow":
-                continue
-            if key in _SECRET_KEYS:
-                raise ValueError(f"{key} never stands in the configuration: set ANALYTICS_API_KEY")
-            raise ValueError(f"unknown key {key!r}; allowed: {', '.join(allowed)}")
-        return value
-
-
-class OffsetPaginator(_Entry):
+class OffsetPaginator(Entry):
     """Pages by `offset` and `limit`; see dlt's `OffsetPaginator`."""
 
     type: Literal["offset"]
@@ -58,10 +43,10 @@ class OffsetPaginator(_Entry):
     offset: int = Field(0, ge=0)
     offset_param: str = "offset"
     limit_param: str = "limit"
-    total_path: str | None = "total"
+    total_path: JsonPath | None = "total"
 
 
-class PageNumberPaginator(_Entry):
+class PageNumberPaginator(Entry):
     """Pages by number; see dlt's `PageNumberPaginator`."""
 
     type: Literal["page_number"]
@@ -69,7 +54,7 @@ class PageNumberPaginator(_Entry):
     page_param: str = "page"
 
 
-class DltPaginator(_Entry):
+class DltPaginator(Entry):
     """A paginator that dlt's own loop follows, with dlt's own keys beside `type`."""
 
     model_config = ConfigDict(extra="allow")
@@ -78,6 +63,10 @@ class DltPaginator(_Entry):
 
     def build(self) -> BasePaginator:
         """The paginator of dlt that this entry describes."""
+        paginator: BasePaginator = self._constructor()(**(self.model_extra or {}))
+        return paginator
+
+    def _constructor(self) -> Any:
         from dlt.sources.helpers.rest_client import paginators
 
         classes = {
@@ -87,40 +76,42 @@ class DltPaginator(_Entry):
             "cursor": paginators.JSONResponseCursorPaginator,
             "header_cursor": paginators.HeaderCursorPaginator,
         }
-        paginator: BasePaginator = classes[self.type](**(self.model_extra or {}))
-        return paginator
+        return classes[self.type]
 
     @model_validator(mode="after")
     def _dlt_accepts_it(self) -> DltPaginator:
+        # A body is never sent: every page is a GET.
+        parameters = signature(self._constructor()).parameters
+        allowed = [name for name in parameters if not name.endswith("_body_path")]
+        refuse_unknown(self.model_extra or {}, allowed)
         try:
             self.build()
-        except Exception as error:  # noqa: BLE001  whatever dlt raises for a wrong key
-            raise ValueError(f"dlt refuses it: {error}") from None
+        except Exception as error:  # noqa: BLE001  whatever dlt raises for a wrong value
+            kind = type(error).__name__
+            raise ValueError(f"dlt's paginator {self.type!r} refuses a value: {kind}") from None
         return self
 
 
-def _expand(paginator: Any) -> Any:
-    return {"type": paginator} if isinstance(paginator, str) else paginator
+Paginator = Annotated[
+    Annotated[OffsetPaginator | PageNumberPaginator | DltPaginator, Field(discriminator="type")],
+    of_kind(*_KINDS["paginator"]),
+    BeforeValidator(lambda name: {"type": name} if isinstance(name, str) else name),
+]
 
 
-class Endpoint(_Entry):
+class Endpoint(Entry):
     """Where a resource is read: one GET per page, its rows in the list at `data_selector`."""
 
     path: str = Field(min_length=1)
-    params: dict[str, str | int | float | bool] = {}
-    data_selector: str = Field(min_length=1)
-    paginator: Annotated[
-        Annotated[
-            OffsetPaginator | PageNumberPaginator | DltPaginator, Field(discriminator="type")
-        ],
-        BeforeValidator(_expand),
-    ]
+    params: Params = Field(default_factory=dict)
+    data_selector: JsonPath
+    paginator: Paginator
 
 
 DataType = Literal["bigint", "text", "timestamp", "double", "bool", "date"]
 
 
-class Column(_Entry):
+class Column(Entry):
     """One declared column, in dlt's terms; `x-expected` marks one that every row should have."""
 
     data_type: DataType
@@ -129,7 +120,7 @@ class Column(_Entry):
     expected: bool = Field(False, alias="x-expected")
 
 
-class Resource(_Entry):
+class Resource(Entry):
     """One resource of the API: one table, one asset."""
 
     name: Identifier
@@ -153,7 +144,7 @@ class Resource(_Entry):
         return self
 
 
-class ApiKeyAuth(_Entry):
+class ApiKeyAuth(Entry):
     """The key as a parameter of the query or as a header of its own."""
 
     type: Literal["api_key"]
@@ -161,35 +152,38 @@ class ApiKeyAuth(_Entry):
     location: Literal["query", "header"] = "header"
 
 
-class BearerAuth(_Entry):
+class BearerAuth(Entry):
     """The key as a bearer token in the `Authorization` header."""
 
     type: Literal["bearer"]
 
 
-class HttpBasicAuth(_Entry):
+class HttpBasicAuth(Entry):
     """The key as the password of HTTP basic authentication."""
 
     type: Literal["http_basic"]
     username: str
 
 
-Auth = Annotated[ApiKeyAuth | BearerAuth | HttpBasicAuth, Field(discriminator="type")]
+Auth = Annotated[
+    Annotated[ApiKeyAuth | BearerAuth | HttpBasicAuth, Field(discriminator="type")],
+    of_kind(*_KINDS["auth"]),
+]
 
 
-class Client(_Entry):
+class Client(Entry):
     """The API as a whole; `base_url` is only a placeholder."""
 
     base_url: str
     auth: Auth
-    headers: dict[str, str] = {}
+    headers: Headers = Field(default_factory=dict)
 
 
-class ApiSpec(_Entry):
+class ApiSpec(Entry):
     """A valid REST API configuration; the defaults are merged into the resources."""
 
     client: Client
-    resource_defaults: dict[str, Any] = {}
+    resource_defaults: dict[str, Any] = Field(default_factory=dict)
     resources: list[Resource] = Field(min_length=1)
 
 
@@ -222,27 +216,27 @@ def _with_defaults(config: Any) -> Any:
     return config
 
 
-def _merged(defaults: dict[str, Any], entry: Any) -> Any:
-    if not isinstance(entry, dict):
+def _merged(defaults: Any, entry: Any) -> Any:
+    """The entry over the defaults, as dlt does it: endpoints and their params add up, too."""
+    if not isinstance(defaults, dict) or not isinstance(entry, dict):
         return entry
-    match defaults.get("endpoint", {}), entry.get("endpoint"):
-        case dict() as shared, dict() as own:
-            return {**defaults, **entry, "endpoint": {**shared, **own}}
-    return {**defaults, **entry}
+    both = {**defaults, **entry}
+    for key in ("endpoint", "params"):
+        if key in defaults and key in entry:
+            both[key] = _merged(defaults[key], entry[key])
+    return both
 
 
 def _problem(config: Any, found: Any) -> str:
-    loc = found["loc"]
-    # After these two keys pydantic names the kind that it chose: no key of the configuration.
-    path = [
-        part
-        for before, part in zip((None, *loc), loc, strict=False)
-        if before not in ("paginator", "auth")
-    ]
+    path: list[Any] = []
+    for part in found["loc"]:
+        # After these two keys pydantic names the kind that it chose: no key of the configuration.
+        if not path or part not in _KINDS.get(str(path[-1]), ()):
+            path.append(part)
     where = ""
     if len(path) > 1 and path[0] == "resources":
         entry = config["resources"][path[1]]
         name = entry.get("name") if isinstance(entry, dict) else entry
-        where, path = f"resources[{path[1]}] {name!r}: ", path[2:]
+        where, path = f"resources[{path[1]}] {shown(name)}: ", path[2:]
     keys = ".".join(str(part) for part in path)
     return f"{where}{keys}{': ' if keys else ''}{found['msg'].removeprefix('Value error, ')}"

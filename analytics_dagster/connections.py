@@ -19,7 +19,6 @@ import urllib3
 from requests.utils import (
     get_auth_from_url,
     get_environ_proxies,
-    prepend_scheme_if_needed,
     select_proxy,
 )
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -111,13 +110,11 @@ def connection_pool(base_url: str, limits: TimeLimits) -> urllib3.PoolManager:
     }
     proxy = select_proxy(base_url, get_environ_proxies(base_url))
     if proxy:
+        proxy = proxy if "://" in proxy else f"http://{proxy}"
         user, password = get_auth_from_url(proxy)
-        settings["proxy_headers"] = make_headers(
-            proxy_basic_auth=f"{user}:{password}" if user else None
-        )
-        manager: urllib3.PoolManager = urllib3.ProxyManager(
-            prepend_scheme_if_needed(proxy, "http"), **settings
-        )
+        login = f"{user}:{password}" if user else None
+        settings["proxy_headers"] = make_headers(proxy_basic_auth=login)
+        manager: urllib3.PoolManager = urllib3.ProxyManager(proxy, **settings)
     else:
         manager = urllib3.PoolManager(**settings)
     manager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}

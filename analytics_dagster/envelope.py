@@ -108,8 +108,9 @@ def _shape(found: list[Any], document: Any) -> str:
         return f"found {_kind(found[0])}"
     if not isinstance(document, dict):
         return f"the body is {_kind(document)}"
-    telling = sorted(_TELLING_KEYS & document.keys())
-    return f"found nothing; {len(document)} keys, {telling or 'none'} of them known"
+    telling = sorted(map(repr, _TELLING_KEYS & document.keys()))
+    seen = f", but {' and '.join(telling)}" if telling else f" among {len(document)} keys"
+    return f"found nothing{seen}"
 
 
 def _kind(value: Any) -> str:

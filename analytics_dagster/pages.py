@@ -136,4 +136,6 @@ def _identity(row: Any, key: list[str]) -> int:
     if len(values) == 1 and type(values[0]) is int and -(2**63) <= values[0] < 2**63:
         return values[0]
     told_by = row if None in values else values
-    return int.from_bytes(blake2b(repr(told_by).encode(errors="replace"), digest_size=8).digest(), "big", signed=True)
+    return int.from_bytes(
+        blake2b(repr(told_by).encode(errors="replace"), digest_size=8).digest(), "big", signed=True
+    )

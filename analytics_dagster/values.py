@@ -1,4 +1,4 @@
-"""One value of a row as its declared type, or the reason why it cannot be. Nothing else.
+"""Values as their declared types: whole columns at once, or one value and why it does not fit.
 
 What is accepted is what loses nothing: an integer written as text or as 3.0 is that integer;
 3.5 for an integer is no integer. Timestamps may be ISO 8601 (UTC where they name no zone) or
@@ -13,6 +13,7 @@ from datetime import date, datetime, timedelta, timezone
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 ARROW_TYPES: dict[str, pa.DataType] = {
     "bigint": pa.int64(),
@@ -23,12 +24,42 @@ ARROW_TYPES: dict[str, pa.DataType] = {
     "date": pa.date32(),
 }
 
+_PLAIN_CASTS = {
+    "bigint": {pa.null(), pa.int64()},
+    "text": {pa.null(), pa.string()},
+    "timestamp": {pa.null(), pa.string(), pa.int64()},
+    "double": {pa.null(), pa.float64(), pa.int64()},
+    "bool": {pa.null(), pa.bool_()},
+    "date": {pa.null(), pa.string()},
+}
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_LAST_SECOND = 253402300799  # 9999-12-31T23:59:59Z
 
 
 class UnfitError(ValueError):
     """A value that its column cannot hold; the message names the type and not the value."""
+
+
+def from_wire(array: pa.Array, data_type: str) -> pa.Array | None:
+    """The array, of the type that Arrow found in JSON, as `data_type`; None if unsure.
+
+    Only casts that keep every value are made here; what is left is looked at one by one.
+    """
+    if array.type not in _PLAIN_CASTS[data_type]:
+        return None
+    try:
+        if data_type == "timestamp" and pa.types.is_int64(array.type):
+            if pc.any(pc.less(array, 0)).as_py():
+                return None
+            array = array.cast(pa.timestamp("s", tz="UTC"))
+        array = array.cast(ARROW_TYPES[data_type])
+        if data_type in ("timestamp", "date"):
+            pc.min_max(array).as_py()  # Arrow knows years that Python does not
+    except (pa.ArrowException, ValueError, OverflowError):
+        return None
+    if data_type == "double" and pc.all(pc.is_finite(array)).as_py() is False:
+        return None
+    return array
 
 
 def fit(value: Any, data_type: str) -> Any:
@@ -46,12 +77,22 @@ def fit(value: Any, data_type: str) -> Any:
 
 
 def _kind(value: Any) -> str:
-    kinds = {str: "a text", bool: "a boolean", int: "an integer", float: "a number with a fraction"}
+    kinds = {str: "a text", bool: "a boolean", int: "an integer", float: "a decimal number"}
     if isinstance(value, float) and not math.isfinite(value):
         return "a number that is not finite"
-    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+    if type(value) is int and not -(2**63) <= value < 2**63:
         return "an integer of more than 64 bits"
+    if isinstance(value, str) and not _is_unicode(value):
+        return "a text with half a character"
     return kinds.get(type(value), "a list or an object")
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _bigint(value: Any) -> int:
@@ -65,7 +106,11 @@ def _bigint(value: Any) -> int:
 
 
 def _double(value: Any) -> float:
-    if type(value) not in (int, float, str) or not math.isfinite(number := float(value)):
+    if isinstance(value, str):
+        if not re.fullmatch(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?", value, re.ASCII):
+            raise ValueError
+        value = float(value) if re.search("[.eE]", value) else int(value)
+    if type(value) not in (int, float) or not math.isfinite(number := float(value)):
         raise ValueError
     if isinstance(value, int) and int(number) != value:
         raise ValueError
@@ -89,7 +134,7 @@ def _bool(value: Any) -> bool:
 
 def _timestamp(value: Any) -> datetime:
     if type(value) in (int, float):
-        if not 0 <= value <= _LAST_SECOND:
+        if not value >= 0:
             raise ValueError
         return _EPOCH + timedelta(seconds=value)
     moment = _iso(value)

@@ -34,7 +34,8 @@ ASSETS = """
     assetKey { path } groupName description kinds owners { ... on TeamAssetOwner { team } }
     metadataEntries { __typename ... on TableSchemaMetadataEntry { schema { columns {
       name type description constraints { nullable } } } } }
-    assetMaterializations(limit: 1) { metadataEntries { label ... on IntMetadataEntry { intValue } } }
+    assetMaterializations(limit: 1) {
+      metadataEntries { label ... on IntMetadataEntry { intValue } } }
 } }"""
 
 

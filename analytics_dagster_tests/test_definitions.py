@@ -153,4 +153,4 @@ def test_a_mistake_in_an_entry_is_told_when_definitions_load(tmp_path: Path) -> 
 def test_the_decorator_is_that_of_embedded_elt_where_it_is_installed() -> None:
     """On the package set of dagster-embedded-elt its `dlt_assets` makes the assets."""
     embedded_elt = pytest.importorskip("dagster_embedded_elt.dlt")
-    assert assets.dlt_assets is embedded_elt.dlt_assets
+    assert vars(assets)["dlt_assets"] is embedded_elt.dlt_assets

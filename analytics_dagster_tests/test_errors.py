@@ -130,7 +130,10 @@ def test_an_api_that_cannot_be_reached_is_named(
     ("fault", "words"),
     [
         (raw(b"<html>Sign in, Agent 1</html>", "text/html"), ["not JSON", "text/html"]),
-        (raw(b'{"error": "Agent 1 is unhappy"}'), ["data_selector 'data'", "keys are ['error']"]),
+        (
+            raw(b'{"error": "Agent 1 is unhappy"}'),
+            ["data_selector 'data'", "found nothing, but 'error'"],
+        ),
         (status(404), ["HTTP 404", "REST API configuration"]),
         (status(500), ["HTTP 500", "Run again later"]),
         (status(429, retry_after="4000"), ["HTTP 429", "4000 s", "Run again after"]),
@@ -210,7 +213,7 @@ def test_two_fields_for_one_column_are_an_error(loaded: Project, api: FakeApi) -
     assert_unchanged(loaded)
 
 
-def test_a_load_that_the_database_refuses_shows_no_row(loaded: Project, api: FakeApi) -> None:
+def test_a_load_that_the_database_refuses_shows_no_row(loaded: Project) -> None:
     """A view where the table should be: red, in words without values, data kept."""
     with duckdb.connect(str(loaded.path)) as connection:
         connection.execute("USE analytics.analytics")
