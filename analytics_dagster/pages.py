@@ -11,8 +11,12 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import blake2b
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from analytics_dagster.api_spec import Resource
 from analytics_dagster.columns import api_name
@@ -85,17 +89,25 @@ class _Evidence:
         self._totals: list[int] = []
         self._has_honest_total = True
         self._stopped_by = ""
+        self._repeats = False
 
-    @property
+    @cached_property
     def distinct(self) -> int:
-        """Rows, each counted once."""
-        return len(set(self.identities))
+        """Rows, each counted once; to be asked when the reading is over."""
+        if not self.identities:
+            return 0
+        rows = pa.Array.from_buffers(
+            pa.int64(), len(self.identities), [None, pa.py_buffer(self.identities)]
+        )
+        ordered = rows.take(pc.array_sort_indices(rows))
+        return 1 + int(pc.sum(pc.not_equal(ordered[1:], ordered[:-1])).as_py() or 0)
 
     def takes(self, page: Page) -> bool:
         """Adds a page; False when reading on is pointless."""
         identities = [_identity(row, self._key) for row in page.rows]
         fingerprint = hash(frozenset(identities))
         if len(identities) > page.overlap and fingerprint in self._pages:
+            self._repeats = True
             self._stopped_by = f"after {len(self.identities)} rows the API repeats a page"
         elif page.overlap and identities[:1] != [self.identities[-1]]:
             self._stopped_by = "the pages shift while they are read"
@@ -120,7 +132,7 @@ class _Evidence:
         rows, totals = len(self.identities), self._totals if self._has_honest_total else []
         if len(set(totals)) > 1:
             return "the API's total moved from {} to {} while it was read".format(*totals)
-        if self._stopped_by.startswith("after"):
+        if self._repeats:
             return self._stopped_by
         if totals and rows < totals[0]:
             return f"the API claims {totals[0]} rows and gave {rows}"

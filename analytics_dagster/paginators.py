@@ -48,9 +48,9 @@ def _by_offset(paginator: OffsetPaginator, get: GetPage) -> Iterator[Page]:
         if not page.rows:
             return
         # By rows received: a server may give fewer than the limit on any page. The last row is
-        # asked for again, as a row that went or came before it has moved it; not when the
-        # total says that it is the last of all, nor when it would be no step.
-        overlap = 0 if end == page.total or len(page.rows) == 1 else 1
+        # asked for again: a row that went or came before it has moved it, and no total needs to
+        # tell. Not when the total says that this was all, nor when it would be no step.
+        overlap = int(end != page.total and len(page.rows) > 1)
         offset = end - overlap
 
 

@@ -18,7 +18,7 @@ from threading import Timer
 import duckdb
 import pytest
 
-from analytics_dagster_tests.conftest import Project, Run, agents
+from analytics_dagster_tests.conftest import Checkout, Project, Run, agents
 from analytics_dagster_tests.fake_api import FakeApi, raw, status, unused_port
 
 KEY_SPELLINGS = ("a+b/c=%", "a%2Bb%2Fc%3D%25", "a%2bb%2fc%3d%25", "a%2Bb/c%3D%25")
@@ -201,6 +201,15 @@ def test_a_file_that_is_locked_for_a_moment_is_waited_for(loaded: Project, api: 
         Timer(0.5, os.kill, (pid, signal.SIGKILL)).start()
         assert loaded.run("agents_overview").success
     assert loaded.query("SELECT count(*) FROM agents_overview") == [(5,)]
+
+
+def test_an_asset_that_does_not_exist_is_named(checkout: Checkout) -> None:
+    """A typing mistake in a selection is told by Dagster, and nothing is loaded."""
+    module = "-m analytics_dagster.definitions"
+    done = checkout.run(f"dagster asset materialize {module} --select analytics/agents_overviw")
+    assert done.returncode != 0
+    assert "'analytics/agents_overviw'] were selected, but no" in done.stderr
+    assert not (checkout.folder / "analytics.duckdb").exists()
 
 
 def test_two_fields_for_one_column_are_an_error(loaded: Project, api: FakeApi) -> None:
