@@ -119,16 +119,17 @@ def _ours(error: BaseException | None) -> AnalyticsError | None:
 
 
 def _described(error: BaseException) -> str:
-    """The kinds of the chained errors and what the last one says, without quoted values.
+    """The kinds of the chained errors and what the last one says, without what it quotes.
 
-    Databases quote the values of rows in their messages.
+    Databases quote the values of rows; only a path in double quotes is kept.
     """
     kinds = [type(error).__name__]
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
         kinds.append(type(error).__name__)
     lines = str(error).strip().splitlines() or [""]
-    said = re.sub(r"'[^']*'", "'…'", lines[0])
+    said = re.sub(r"'.*'", "…", lines[0])
+    said = re.sub(r'"(?!/)[^"]*"', "…", said)
     return (
         f"{' from '.join(kinds)}: {said}. The rows in the table are as they were; run again, and "
         "if it stays, look at the database."

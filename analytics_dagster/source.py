@@ -79,6 +79,9 @@ def _accepted(resource: Resource, batches: DltResource) -> DltResource:
     columns: Any = {
         name: column.model_dump(by_alias=True) for name, column in resource.columns.items()
     }
+    if CURSOR in columns:
+        # Of rows that come more than once the newest stays.
+        columns[CURSOR]["dedup_sort"] = "desc"
     return dlt.transformer(
         lambda batch: batch.accepted,
         data_from=batches,

@@ -88,6 +88,19 @@ def test_declared_columns_reach_duckdb(project: Project, spec: ApiSpec) -> None:
     assert {name: (kind, nullable) for name, kind, nullable in found} == declared
 
 
+@pytest.mark.parametrize("newest", [0, -1])
+def test_of_a_row_that_comes_twice_the_newest_stays(
+    project: Project, api: FakeApi, newest: int
+) -> None:
+    """Whichever comes first; the other one is counted as a duplicate."""
+    rows = api.rows["agents_overview"]
+    rows.append(dict(rows[0]))
+    rows[newest] |= {"current_timestamp": "2026-11-23T11:00:00Z", "name": "newest"}
+    figures = project.run("agents_overview").metadata("agents_overview")
+    assert (figures["rows_loaded"], figures["dagster/row_count"]) == (250, 250)
+    assert project.query("SELECT name FROM agents_overview WHERE id = 1") == [("newest",)]
+
+
 def test_a_new_field_of_the_api_becomes_a_column_and_is_reported(
     project: Project, api: FakeApi
 ) -> None:

@@ -69,6 +69,13 @@ def test_what_is_no_secret_stays_as_it_is(secret: str) -> None:
     assert Redactor(secret).body(text.encode()) == text.encode()
 
 
+def test_a_secret_that_begins_with_another_is_masked_whole() -> None:
+    """Each of several secrets is, wherever it stands alone."""
+    redactor = Redactor("key", "key-of-mine")
+    assert redactor.text("key-of-mine, key") == f"{MASK}, {MASK}"
+    assert redactor.body(b"one key") == f"one {MASK}".encode()
+
+
 def test_bytes_that_are_no_text_pass() -> None:
     """A body in no known encoding is redacted all the same."""
     assert Redactor("key").body(b"\xff\x00key\xfe") == b"\xff\x00***\xfe"

@@ -31,6 +31,7 @@ from analytics_dagster.api_spec import (
 from analytics_dagster.connections import TimeLimits
 from analytics_dagster.envelope import page_parser
 from analytics_dagster.errors import (
+    AnalyticsError,
     ApiError,
     MalformedBodyError,
     OversizedBodyError,
@@ -104,9 +105,9 @@ def trickle(exchange: Exchange, begin: bytes, more: bytes) -> None:
 
 
 @fault
-def noted(exchange: Exchange, sent: list[str]) -> None:
-    """Answer honestly, and write down every key in the query."""
-    sent += [value for name, value in parse_qsl(urlsplit(exchange.path).query) if name == "api_key"]
+def noted(exchange: Exchange, sent: list[tuple[str, str]]) -> None:
+    """Answer honestly, and write down the query, repetitions included."""
+    sent += parse_qsl(urlsplit(exchange.path).query)
     exchange.leave(b"".join(exchange.honest()))
 
 
@@ -148,6 +149,9 @@ CASES = {
         f"{code}": Case(status(code), StatusError, f"HTTP {code}", RETRIED)
         for code in (408, 425, 429, 500, 501, 502, 503, 504, 520, 599)
     },
+    "endless error": Case(
+        trickle(b"HTTP/1.1 503 Busy\r\n\r\n", b" "), StatusError, "HTTP 503", RETRIED
+    ),
     "reset": Case(reset(), UnreachableError, CHECK_HOST, RETRIED),
     "close": Case(close(), UnreachableError, CHECK_HOST, RETRIED),
     "cut": Case(cut(), UnreachableError, CHECK_HOST, RETRIED),
@@ -603,6 +607,18 @@ def test_no_proxy_is_respected(
         assert ids(transport) == IDS
 
 
+@pytest.mark.parametrize("way", ["header", "bearer", "basic"])
+def test_a_key_that_no_header_can_hold_never_shows(
+    way: str, api: FakeApi, clock: TurnedClock, said: Said
+) -> None:
+    """The exception that Python raises for it quotes the key."""
+    api.key = "ключ"
+    with pytest.raises(AnalyticsError) as caught:  # noqa: SIM117  opening may fail as well
+        with connect(api, auth=WAYS[way][0], clock=clock) as transport:
+            ids(transport)
+    assert not shows(said(caught.value), api.key)
+
+
 # Redirects and links
 
 
@@ -664,10 +680,23 @@ def test_another_host_gets_no_request(way: str, location: str, clock: TurnedCloc
 
 def test_a_redirect_that_repeats_the_key_sends_it_once(api: FakeApi, transport: Transport) -> None:
     """The API is not asked with two keys."""
-    sent: list[str] = []
+    sent: list[tuple[str, str]] = []
     api.on(RESOURCE, redirect(PATH, keep_query=True), noted(sent))
     assert ids(transport) == IDS
-    assert sent == [api.key]
+    assert sent == [("api_key", api.key)]
+
+
+@pytest.mark.parametrize(
+    "link", ["?api_key=old&limit=2", "?limit=2&token={}", "?token=***&limit=2"]
+)
+def test_a_link_adds_no_key_to_the_one_that_is_sent(
+    link: str, api: FakeApi, transport: Transport
+) -> None:
+    """Neither an old one, nor a copy under another name, nor its mask."""
+    sent: list[tuple[str, str]] = []
+    api.on(RESOURCE, noted(sent))
+    assert ids(transport, PATH + link.format(quote(api.key, safe=""))) == IDS[:2]
+    assert sent == [("limit", "2"), ("api_key", api.key)]
 
 
 @pytest.mark.parametrize("spelling", [quote, quote_plus, partial(quote, safe="")])
@@ -675,13 +704,13 @@ def test_a_next_link_that_repeats_the_key_works(
     spelling: Callable[[str], str], api: FakeApi, transport: Transport
 ) -> None:
     """The key is masked in the answer and still sent, once, when the link is followed."""
-    sent: list[str] = []
+    sent: list[tuple[str, str]] = []
     link = f"{api.base_url}{PATH}?api_key={spelling(api.key)}&offset=1"
     api.on(RESOURCE, change(lambda page: page | {"next": link}), noted(sent))
     following = transport.get(PATH, {}, lambda answer: str(json.loads(answer.body)["next"]))
     assert not shows(following, api.key)
     assert ids(transport, following) == IDS[1:]
-    assert sent == [api.key]
+    assert sent == [("offset", "1"), ("api_key", api.key)]
 
 
 @pytest.mark.parametrize("code", [404, 200])
@@ -714,6 +743,17 @@ def test_a_key_that_the_api_repeats_is_masked(where: str, way: str) -> None:
     assert "***" in text
     assert not shows(text, api.key)
     assert credential not in text
+
+
+@every_way
+def test_a_part_of_the_key_is_no_secret(way: str) -> None:
+    """Rows keep a word that the key holds too."""
+    auth, wanted = WAYS[way]
+    with (
+        FakeApi(key="my id", rows={RESOURCE: [{"id": 1}]}, **wanted) as api,
+        connect(api, auth=auth) as transport,
+    ):
+        assert ids(transport) == [1]
 
 
 def test_a_key_in_a_compressed_body_is_masked(api: FakeApi, transport: Transport) -> None:
