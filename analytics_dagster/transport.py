@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,6 @@ from urllib.parse import SplitResult, parse_qsl, urlencode, urljoin, urlsplit, u
 
 import tenacity
 import urllib3
-from urllib3.util import make_headers
 
 from analytics_dagster.api_spec import ApiKeyAuth, Client, HttpBasicAuth
 from analytics_dagster.connections import Deadline, TimeLimits, connection_pool
@@ -78,8 +78,7 @@ class Transport:
         self.traffic = Traffic()
         self._client = client
         self._api_key = api_key
-        credentials = [value.rpartition(" ")[2] for value in self._authorization().values()]
-        self.redactor = Redactor(api_key, *credentials)
+        self.redactor = Redactor(api_key, _basic_credentials(client, api_key))
         self._retries = retries
         self._limits = limits or TimeLimits()
         self._clock = clock
@@ -159,7 +158,7 @@ class Transport:
     def _request(self, url: str) -> Answer:
         response = self._pool.request(
             "GET",
-            self._authorized(url),
+            _with_query(url, self._query_parameter()),
             headers=self._client.headers | self._authorization(),
             preload_content=False,
             redirect=False,
@@ -175,18 +174,19 @@ class Transport:
         headers = {name.lower(): text(value) for name, value in answer.headers.items()}
         return Answer(answer.status, headers, self.redactor.body(answer.body))
 
-    def _authorized(self, url: str) -> str:
+    def _query_parameter(self) -> dict[str, str]:
         auth = self._client.auth
         if isinstance(auth, ApiKeyAuth) and auth.location == "query":
-            return _with_query(url, {auth.name: self._api_key})
-        return url
+            return {auth.name: self._api_key}
+        return {}
 
     def _authorization(self) -> dict[str, str]:
         auth = self._client.auth
         if isinstance(auth, ApiKeyAuth):
             return {auth.name: self._api_key} if auth.location == "header" else {}
         if isinstance(auth, HttpBasicAuth):
-            return make_headers(basic_auth=f"{auth.username}:{self._api_key}")
+            credentials = _basic_credentials(self._client, self._api_key)
+            return {"Authorization": f"Basic {credentials}"}
         return {"Authorization": f"Bearer {self._api_key}"}
 
     def _same_origin(self, base: str, location: str) -> str:
@@ -205,15 +205,21 @@ class Transport:
                 f"{base}: the API leads to {location.partition('?')[0]}; the key is not sent to "
                 "another host. Set ANALYTICS_API_BASE_URL to the host that is meant."
             )
-        auth = self._client.auth
-        name = auth.name if isinstance(auth, ApiKeyAuth) else None
+        sent = self._query_parameter().keys()
         pairs = [
-            pair
-            for pair in parse_qsl(target.query, keep_blank_values=True)
-            if pair[0] != name and pair[1] not in (self._api_key, MASK)
+            (name, value)
+            for name, value in parse_qsl(target.query, keep_blank_values=True)
+            if name not in sent and value not in (self._api_key, MASK)
         ]
         netloc = urlsplit(self.base_url).netloc
         return urlunsplit((target.scheme, netloc, target.path, urlencode(pairs), ""))
+
+
+def _basic_credentials(client: Client, api_key: str) -> str:
+    """User and key as HTTP basic authentication spells them; nothing for other ways."""
+    if not isinstance(client.auth, HttpBasicAuth):
+        return ""
+    return b64encode(f"{client.auth.username}:{api_key}".encode()).decode()
 
 
 def _wait(state: tenacity.RetryCallState) -> float:
