@@ -1,6 +1,7 @@
 """Loads a REST analytics API into a warehouse with Dagster and dlt.
 
 Read the modules in the order in which they import each other: errors, redaction, columns,
-api_config, api_fields, api_spec, connections, failures, transport, envelope, paginators,
-pages, values, contract, source, resources, warehouse, loading, metadata, assets, jobs, definitions.
+api_config, api_fields, api_spec, api_reader, authentication, connections, failures, transport,
+envelope, paginators, pages, values, contract, source, resources, warehouse, loading, metadata,
+assets, jobs, definitions.
 """

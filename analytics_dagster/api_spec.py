@@ -1,15 +1,11 @@
-"""The REST API configuration, checked and typed. What may stand in an entry is decided here.
-
-`read_spec` turns the dict of `api_config` into an `ApiSpec`, or raises an `ApiConfigError`
-that names the entry, the key and what is allowed.
-"""
+"""What may stand in an entry of the REST API configuration, and of which type it is."""
 
 from __future__ import annotations
 
 from inspect import signature
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from analytics_dagster.api_fields import (
     Entry,
@@ -19,9 +15,7 @@ from analytics_dagster.api_fields import (
     Params,
     of_kind,
     refuse_unknown,
-    shown,
 )
-from analytics_dagster.errors import ApiConfigError
 
 if TYPE_CHECKING:
     from dlt.sources.helpers.rest_client.paginators import BasePaginator
@@ -29,10 +23,11 @@ if TYPE_CHECKING:
 REJECTED_ROWS = "rejected_rows"
 
 _DLT_PAGINATORS = ("single_page", "json_link", "header_link", "cursor", "header_cursor")
-_KINDS = {
+KINDS = {
     "paginator": ("offset", "page_number", *_DLT_PAGINATORS),
     "auth": ("api_key", "bearer", "http_basic"),
 }
+"""Keys whose value is one of several kinds of entry, to the `type` of each kind."""
 
 
 class OffsetPaginator(Entry):
@@ -94,7 +89,7 @@ class DltPaginator(Entry):
 
 Paginator = Annotated[
     Annotated[OffsetPaginator | PageNumberPaginator | DltPaginator, Field(discriminator="type")],
-    of_kind(*_KINDS["paginator"]),
+    of_kind(*KINDS["paginator"]),
     BeforeValidator(lambda name: {"type": name} if isinstance(name, str) else name),
 ]
 
@@ -167,7 +162,7 @@ class HttpBasicAuth(Entry):
 
 Auth = Annotated[
     Annotated[ApiKeyAuth | BearerAuth | HttpBasicAuth, Field(discriminator="type")],
-    of_kind(*_KINDS["auth"]),
+    of_kind(*KINDS["auth"]),
 ]
 
 
@@ -185,58 +180,3 @@ class ApiSpec(Entry):
     client: Client
     resource_defaults: dict[str, Any] = Field(default_factory=dict)
     resources: list[Resource] = Field(min_length=1)
-
-
-def read_spec(config: Any) -> ApiSpec:
-    """The checked form of a `RESTAPIConfig`.
-
-    Raises:
-        ApiConfigError: an entry is wrong; the message names it and what is allowed.
-    """
-    try:
-        spec = ApiSpec.model_validate(_with_defaults(config))
-    except ValidationError as error:
-        problems = [_problem(config, found) for found in error.errors(include_url=False)]
-    else:
-        names = [resource.name for resource in spec.resources]
-        problems = [
-            f"resources[{index}] {name!r}: the name is used twice; names must differ"
-            for index, name in enumerate(names)
-            if name in names[:index]
-        ]
-    if problems:
-        raise ApiConfigError("REST API configuration: " + "\n".join(problems))
-    return spec
-
-
-def _with_defaults(config: Any) -> Any:
-    match config:
-        case {"resource_defaults": dict() as defaults, "resources": list() as entries, **rest}:
-            return {**rest, "resources": [_merged(defaults, entry) for entry in entries]}
-    return config
-
-
-def _merged(defaults: Any, entry: Any) -> Any:
-    """The entry over the defaults, as dlt does it: endpoints and their params add up, too."""
-    if not isinstance(defaults, dict) or not isinstance(entry, dict):
-        return entry
-    both = {**defaults, **entry}
-    for key in ("endpoint", "params"):
-        if key in defaults and key in entry:
-            both[key] = _merged(defaults[key], entry[key])
-    return both
-
-
-def _problem(config: Any, found: Any) -> str:
-    path: list[Any] = []
-    for part in found["loc"]:
-        # After these two keys pydantic names the kind that it chose: no key of the configuration.
-        if not path or part not in _KINDS.get(str(path[-1]), ()):
-            path.append(part)
-    where = ""
-    if len(path) > 1 and path[0] == "resources":
-        entry = config["resources"][path[1]]
-        name = entry.get("name") if isinstance(entry, dict) else entry
-        where, path = f"resources[{path[1]}] {shown(name)}: ", path[2:]
-    keys = ".".join(str(part) for part in path)
-    return f"{where}{keys}{': ' if keys else ''}{found['msg'].removeprefix('Value error, ')}"

@@ -3,7 +3,7 @@
 import dagster as dg
 
 from analytics_dagster.api_config import REST_API
-from analytics_dagster.api_spec import read_spec
+from analytics_dagster.api_reader import read_spec
 from analytics_dagster.assets import build_assets
 from analytics_dagster.jobs import incremental_load
 from analytics_dagster.resources import AnalyticsApi

@@ -1,4 +1,4 @@
-"""One API over HTTP: authentication, retries, redirects, redaction.
+"""One API over HTTP: retries, redirects, and a key that never shows.
 
 Every request of this package goes through `Transport.get`. What belongs here is what HTTP
 knows; what a page of rows looks like is decided in `pages`.
@@ -8,22 +8,22 @@ from __future__ import annotations
 
 import random
 import time
-from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, TypeVar
-from urllib.parse import SplitResult, parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
+from urllib.parse import SplitResult, urlencode, urljoin, urlsplit, urlunsplit
 
 import tenacity
 import urllib3
 
-from analytics_dagster.api_spec import ApiKeyAuth, Client, HttpBasicAuth
+from analytics_dagster.api_spec import Client
+from analytics_dagster.authentication import Authentication
 from analytics_dagster.connections import Deadline, TimeLimits, connection_pool
 from analytics_dagster.errors import ApiError, MalformedBodyError, OversizedBodyError, RedirectError
 from analytics_dagster.failures import bad_status, broken_exchange
-from analytics_dagster.redaction import MASK, Redactor, redacted_logs
+from analytics_dagster.redaction import redacted_logs
 
 BACKOFF_FACTOR = 2
 JITTER = 0.1
@@ -76,9 +76,9 @@ class Transport:
     ) -> None:
         self.base_url = base_url.rstrip("/")
         self.traffic = Traffic()
-        self._client = client
-        self._api_key = api_key
-        self.redactor = Redactor(api_key, _basic_credentials(client, api_key))
+        self._authentication = Authentication(client, api_key)
+        self.redactor = self._authentication.redactor
+        self._headers = client.headers
         self._retries = retries
         self._limits = limits or TimeLimits()
         self._clock = clock
@@ -158,8 +158,8 @@ class Transport:
     def _request(self, url: str) -> Answer:
         response = self._pool.request(
             "GET",
-            _with_query(url, self._query_parameter()),
-            headers=self._client.headers | self._authorization(),
+            _with_query(url, self._authentication.params),
+            headers=self._headers | self._authentication.headers,
             preload_content=False,
             redirect=False,
         )
@@ -173,21 +173,6 @@ class Transport:
         text = self.redactor.text
         headers = {name.lower(): text(value) for name, value in answer.headers.items()}
         return Answer(answer.status, headers, self.redactor.body(answer.body))
-
-    def _query_parameter(self) -> dict[str, str]:
-        auth = self._client.auth
-        if isinstance(auth, ApiKeyAuth) and auth.location == "query":
-            return {auth.name: self._api_key}
-        return {}
-
-    def _authorization(self) -> dict[str, str]:
-        auth = self._client.auth
-        if isinstance(auth, ApiKeyAuth):
-            return {auth.name: self._api_key} if auth.location == "header" else {}
-        if isinstance(auth, HttpBasicAuth):
-            credentials = _basic_credentials(self._client, self._api_key)
-            return {"Authorization": f"Basic {credentials}"}
-        return {"Authorization": f"Bearer {self._api_key}"}
 
     def _same_origin(self, base: str, location: str) -> str:
         """The absolute location, without the key that the API may have put into it.
@@ -205,21 +190,8 @@ class Transport:
                 f"{base}: the API leads to {location.partition('?')[0]}; the key is not sent to "
                 "another host. Set ANALYTICS_API_BASE_URL to the host that is meant."
             )
-        sent = self._query_parameter().keys()
-        pairs = [
-            (name, value)
-            for name, value in parse_qsl(target.query, keep_blank_values=True)
-            if name not in sent and value not in (self._api_key, MASK)
-        ]
-        netloc = urlsplit(self.base_url).netloc
-        return urlunsplit((target.scheme, netloc, target.path, urlencode(pairs), ""))
-
-
-def _basic_credentials(client: Client, api_key: str) -> str:
-    """User and key as HTTP basic authentication spells them; nothing for other ways."""
-    if not isinstance(client.auth, HttpBasicAuth):
-        return ""
-    return b64encode(f"{client.auth.username}:{api_key}".encode()).decode()
+        netloc, query = urlsplit(self.base_url).netloc, self._authentication.stripped(target.query)
+        return urlunsplit((target.scheme, netloc, target.path, query, ""))
 
 
 def _wait(state: tenacity.RetryCallState) -> float:

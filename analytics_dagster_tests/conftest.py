@@ -18,7 +18,8 @@ import duckdb
 import pytest
 
 from analytics_dagster.api_config import REST_API
-from analytics_dagster.api_spec import ApiSpec, read_spec
+from analytics_dagster.api_reader import read_spec
+from analytics_dagster.api_spec import ApiSpec
 from analytics_dagster.assets import build_assets
 from analytics_dagster.resources import AnalyticsApi
 from analytics_dagster.warehouse import DATASET, Warehouse

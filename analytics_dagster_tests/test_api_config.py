@@ -12,13 +12,13 @@ from dlt.sources.rest_api import rest_api_source
 from dlt.sources.rest_api.config_setup import PAGINATOR_MAP
 
 from analytics_dagster.api_config import DESCRIPTIONS, REST_API
+from analytics_dagster.api_reader import read_spec
 from analytics_dagster.api_spec import (
     ApiKeyAuth,
     ApiSpec,
     DltPaginator,
     OffsetPaginator,
     PageNumberPaginator,
-    read_spec,
 )
 from analytics_dagster.columns import CURSOR
 from analytics_dagster.errors import ApiConfigError

@@ -14,7 +14,8 @@ import pytest
 
 from analytics_dagster import assets
 from analytics_dagster.api_config import REST_API
-from analytics_dagster.api_spec import ApiSpec, read_spec
+from analytics_dagster.api_reader import read_spec
+from analytics_dagster.api_spec import ApiSpec
 from analytics_dagster.assets import GROUP, build_assets
 from analytics_dagster.definitions import defs
 
@@ -127,7 +128,7 @@ def test_a_mistake_in_an_entry_is_told_when_definitions_load(tmp_path: Path) -> 
     broken = tmp_path / "broken.py"
     broken.write_text(
         "from analytics_dagster_tests.test_definitions import with_calls\n"
-        "from analytics_dagster.api_spec import read_spec\n"
+        "from analytics_dagster.api_reader import read_spec\n"
         "from analytics_dagster.assets import build_assets\n"
         "import dagster as dg\n"
         "config = with_calls(endpoint={'pth': '/v1/calls'})\n"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from analytics_dagster import errors
-from analytics_dagster.api_spec import read_spec
+from analytics_dagster.api_reader import read_spec
 from analytics_dagster_tests.conftest import Checkout
 from analytics_dagster_tests.test_definitions import with_calls
 

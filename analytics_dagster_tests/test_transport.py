@@ -20,13 +20,13 @@ from urllib.parse import parse_qsl, quote, quote_plus, unquote, unquote_plus, ur
 import pytest
 
 from analytics_dagster.api_config import REST_API
+from analytics_dagster.api_reader import read_spec
 from analytics_dagster.api_spec import (
     ApiKeyAuth,
     Auth,
     BearerAuth,
     Client,
     HttpBasicAuth,
-    read_spec,
 )
 from analytics_dagster.connections import TimeLimits
 from analytics_dagster.envelope import page_parser
