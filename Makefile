@@ -1,5 +1,5 @@
 # make run      load once; without settings from the bundled sandbox API
-# make dev      the Dagster UI on http://127.0.0.1:3000
+# make dev      the Dagster UI on http://127.0.0.1:3000, or PORT=…
 # make test     the tests
 # make lint     ruff and mypy
 # make lock     pin the newest versions of all dependencies
@@ -7,6 +7,7 @@
 
 SHELL := /bin/sh
 PYTHON ?= python3
+PORT ?= 3000
 # The package set: "default", or "embedded-elt" for dagster-embedded-elt and its Dagster 1.13.1.
 SET ?= default
 VENV := .venv$(if $(filter-out default,$(SET)),-$(SET))
@@ -32,7 +33,7 @@ run: setup
 	@$(BIN)/python -m analytics_dagster
 
 dev: setup
-	$(BIN)/dagster dev --host 127.0.0.1 --port 3000
+	$(BIN)/dagster dev --host 127.0.0.1 --port $(PORT)
 
 test: setup
 	$(BIN)/python -m pytest

@@ -5,54 +5,81 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from typing import cast
+from typing import Any, cast
 
 import dagster as dg
 from dotenv import load_dotenv
 from tabulate import tabulate
 
-from analytics_dagster.definitions import defs
-from analytics_dagster.jobs import incremental_load
+from analytics_dagster.api_spec import REJECTED_ROWS
+from analytics_dagster.errors import AnalyticsError
 from analytics_dagster.resources import SANDBOX_NOTICE, AnalyticsApi
 from analytics_dagster.warehouse import DATASET, PROJECT_ROOT, Warehouse
 
 # What matters is printed below; the whole log is in the Dagster UI.
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+_HEADERS = ("resource", "loaded", "rejected", "rows in table", "columns")
 
 
 def main() -> int:
     """Runs the job; the exit status is 0 when every resource was loaded."""
-    load_dotenv(PROJECT_ROOT / ".env")
+    # A key may hold a dollar sign.
+    load_dotenv(PROJECT_ROOT / ".env", interpolate=False)
     os.environ.setdefault("DAGSTER_HOME", str(PROJECT_ROOT / ".dagster"))
-    if AnalyticsApi().is_sandbox:
-        print(f"\n*** {SANDBOX_NOTICE} ***\n", flush=True)
-    job = defs.resolve_job_def(incremental_load.name)
-    with dg.DagsterInstance.get() as instance:
-        result = job.execute_in_process(instance=instance, run_config=_QUIET, raise_on_error=False)
-    print(_loaded(result))
+    try:
+        result = _run()
+    except AnalyticsError as error:
+        print(f"FAILED: {type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    print("\n".join(_report(result)))
     for failure in _failures(result):
         print(f"\n{failure}", file=sys.stderr)
     return 0 if result.success else 1
 
 
-def _loaded(result: dg.ExecuteInProcessResult) -> str:
-    path, tables = Warehouse().path(), []
+def _run() -> dg.ExecuteInProcessResult:
+    # Here and not above: a mistake in the REST API configuration is told as the others are.
+    from analytics_dagster.definitions import defs
+    from analytics_dagster.jobs import incremental_load
+
+    api, path = AnalyticsApi(), Warehouse().path()
+    if api.is_sandbox:
+        print(f"\n*** {SANDBOX_NOTICE} ***\n")
+    else:
+        print(f"Loading {api.location()} into {path} …\n", flush=True)
+    job = defs.resolve_job_def(incremental_load.name)
+    with dg.DagsterInstance.get() as instance:
+        return job.execute_in_process(instance=instance, run_config=_QUIET, raise_on_error=False)
+
+
+def _report(result: dg.ExecuteInProcessResult) -> Iterator[str]:
+    tables: list[tuple[str, Any, Any, Any, int]] = []
+    reasons: list[str] = []
     for event in result.get_asset_materialization_events():
         name, figures = event.materialization.asset_key.path[-1], event.materialization.metadata
         columns = cast(dg.TableSchema, figures["dagster/column_schema"].value).columns
-        counts = (figures[key].value for key in ("rows_loaded", "rows_rejected"))
-        tables.append((name, *counts, figures["dagster/row_count"].value, len(columns)))
+        keys = ("rows_loaded", "rows_rejected", "dagster/row_count")
+        loaded, rejected, rows = (figures[key].value for key in keys)
+        tables.append((name, loaded, rejected, rows, len(columns)))
+        if "rejected_reasons" in figures:
+            reasons.append(f"rejected: {name}: {figures['rejected_reasons'].value}")
     if not tables:
-        return "Nothing was loaded."
-    catalog = path.stem if path.stem.isidentifier() else rf"\"{path.stem}\""
-    query = f"FROM {catalog}.{DATASET}.{tables[0][0]}"
-    headers = ("resource", "loaded", "rejected", "rows in table", "columns")
-    return (
-        f"{tabulate(tables, headers)}\n\nfile: {path}\n"
-        f'look: {sys.executable} -c "import duckdb; '
-        f"duckdb.connect('{path}').sql('{query}').show()\"\n"
-        "or:   make dev, and open the assets in the Dagster UI"
-    )
+        yield "Nothing was loaded."
+        return
+    yield f"{tabulate(tables, _HEADERS)}\n"
+    yield from reasons
+    yield f"file: {Warehouse().path()}"
+    yield f"look: {_look(tables[0][0])}"
+    if reasons:
+        yield f"      {_look(REJECTED_ROWS)}"
+    yield "or:   make dev, and open the assets in the Dagster UI"
+
+
+def _look(table: str) -> str:
+    """A command line that shows the rows of a table."""
+    path = Warehouse().path()
+    query = rf"FROM \"{path.stem}\".{DATASET}.{table}"
+    return f"{sys.executable} -c \"import duckdb; duckdb.connect('{path}').sql('{query}').show()\""
 
 
 def _failures(result: dg.ExecuteInProcessResult) -> Iterator[str]:
@@ -65,8 +92,10 @@ def _failures(result: dg.ExecuteInProcessResult) -> Iterator[str]:
         error = getattr(event.event_specific_data, "error", None)
         while error is not None and error.cause is not None:
             error = error.cause
-        said = error.message.strip() if error else event.message
-        yield f"FAILED {event.step_key or 'run'}: {said}"
+        said = error.message.strip() if error else str(event.message)
+        if "DagsterExecutionInterruptedError" in said:
+            said = "interrupted; the rows are as they were, here and in what was not begun."
+        yield f"FAILED {event.step_key or 'run'}: {said.removeprefix('analytics_dagster.errors.')}"
 
 
 if __name__ == "__main__":

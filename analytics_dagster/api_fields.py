@@ -72,6 +72,12 @@ def _json_path(path: Any) -> Any:
     return path
 
 
+def _below_base_url(path: Any) -> Any:
+    if isinstance(path, str) and "://" in path:
+        raise ValueError("write a path below the base URL, for example '/v1/account_overview'")
+    return path
+
+
 def _no_secret(pairs: Any) -> Any:
     for key in pairs if isinstance(pairs, Mapping) else ():
         _refuse_secret(key)
@@ -85,5 +91,6 @@ def _refuse_secret(key: Any) -> None:
 
 Identifier = Annotated[str, Field(max_length=63), BeforeValidator(_snake_case)]
 JsonPath = Annotated[str, Field(min_length=1), BeforeValidator(_json_path)]
+RelativePath = Annotated[str, Field(min_length=1), BeforeValidator(_below_base_url)]
 Headers = Annotated[dict[str, str], BeforeValidator(_no_secret)]
 Params = Annotated[dict[str, str | int | float | bool], BeforeValidator(_no_secret)]

@@ -13,6 +13,7 @@ from analytics_dagster.api_fields import (
     Identifier,
     JsonPath,
     Params,
+    RelativePath,
     of_kind,
     refuse_unknown,
 )
@@ -97,7 +98,7 @@ Paginator = Annotated[
 class Endpoint(Entry):
     """Where a resource is read: one GET per page, its rows in the list at `data_selector`."""
 
-    path: str = Field(min_length=1)
+    path: RelativePath
     params: Params = Field(default_factory=dict)
     data_selector: JsonPath
     paginator: Paginator
@@ -131,7 +132,7 @@ class Resource(Entry):
         for key in self.primary_key:
             if key not in self.columns or self.columns[key].nullable:
                 raise ValueError(
-                    f"columns: declare the primary key, for example "
+                    "columns: declare the primary key, and not nullable, for example "
                     f"{{{key!r}: {{'data_type': 'bigint', 'nullable': False}}}}"
                 )
         if self.name == REJECTED_ROWS:

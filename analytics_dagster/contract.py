@@ -12,23 +12,36 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from hashlib import sha256
 from typing import Any, cast
 
 import pyarrow as pa
 
-from analytics_dagster.api_spec import Column, DataType
+from analytics_dagster.api_spec import Column, DataType, Resource
 from analytics_dagster.columns import NEUTRAL_NAMES, api_name
 from analytics_dagster.errors import FieldCollisionError
 from analytics_dagster.values import ARROW_TYPES, UnfitError, fit, from_wire
 
 REJECTED_COLUMNS = {
-    "rejected_id": "Hash of resource and raw row: a row that comes again is kept once",
-    "resource": "The resource that the row came from",
-    "reason": "Which column the row broke, and how",
-    "raw": "The row as the API sent it, as JSON",
+    "rejected_id": Column(
+        data_type="text",
+        nullable=False,
+        description="Hash of resource, key and reason: a row that stays bad is kept once",
+    ),
+    "resource": Column(
+        data_type="text", nullable=False, description="The resource that the row came from"
+    ),
+    "reason": Column(
+        data_type="text", nullable=False, description="Which column the row broke, and how"
+    ),
+    "raw": Column(
+        data_type="text", nullable=False, description="The row as the API last sent it, as JSON"
+    ),
+    "rejected_at": Column(
+        data_type="timestamp", nullable=False, description="When the row was last rejected"
+    ),
 }
-_REJECTED_SCHEMA = pa.schema([pa.field(n, pa.string(), nullable=False) for n in REJECTED_COLUMNS])
 
 
 @dataclass(frozen=True)
@@ -43,10 +56,12 @@ class Batch:
 class Findings:
     """What the contract saw so far; fields are named as the columns that they become.
 
-    `reasons` counts each rejected row once, also when it is read twice.
+    `reasons` counts each rejected row once, also when it is read twice. `undeclared` are the
+    columns that were added, now or earlier, to their dlt data types.
     """
 
     reasons: Counter[str] = field(default_factory=Counter)
+    undeclared: dict[str, str] = field(default_factory=dict)
     new_fields: dict[str, str] = field(default_factory=dict)
     seen_columns: set[str] = field(default_factory=set)
 
@@ -60,23 +75,23 @@ class Contract:
     """The declared columns of one resource, and the undeclared ones that were met.
 
     Args:
-        resource: its name, for the rejected rows.
-        declared: column to its declaration.
+        resource: the resource, whose columns are declared.
         known: undeclared columns of the table from earlier loads, to their dlt data types.
         normalize: the name of a field to the name of its column (dlt's naming convention).
     """
 
     def __init__(
         self,
-        resource: str,
-        declared: Mapping[str, Column],
+        resource: Resource,
         known: Mapping[str, str],
         normalize: Callable[[str], str],
     ) -> None:
-        self.findings = Findings()
-        self._resource = resource
-        self._declared = declared
-        self._columns = {name: _undeclared(kind) for name, kind in known.items()} | dict(declared)
+        self.findings = Findings(undeclared=dict(known))
+        self._resource = resource.name
+        self._declared = resource.columns
+        self._key = [api_name(column) for column in resource.primary_key]
+        self._columns = dict(resource.columns)
+        self._columns |= {name: _undeclared(kind) for name, kind in known.items()}
         self._field_of = {name: api_name(name) for name in self._columns}
         self._normalize = normalize
         self._met: dict[str, str] = {}
@@ -90,12 +105,12 @@ class Contract:
             FieldCollisionError: two fields would become one column.
         """
         self._meet([row for row in rows if isinstance(row, dict)])
-        rejected: list[dict[str, str]] = []
+        rejected: list[dict[str, Any]] = []
         accepted = self._cast(rows)
         if accepted is None:
             fitted = [kept for row in rows if (kept := self._fit(row, rejected)) is not None]
-            accepted = pa.Table.from_pylist(fitted, schema=self._schema())
-        return Batch(accepted, pa.Table.from_pylist(rejected, schema=_REJECTED_SCHEMA))
+            accepted = pa.Table.from_pylist(fitted, schema=_schema(self._columns))
+        return Batch(accepted, pa.Table.from_pylist(rejected, schema=_schema(REJECTED_COLUMNS)))
 
     def _meet(self, rows: list[dict[str, Any]]) -> None:
         """Gives every field of the rows its column."""
@@ -117,6 +132,7 @@ class Contract:
                 if kind is None:
                     continue
                 self._columns[column] = _undeclared(kind)
+                self.findings.undeclared[column] = kind
             self._met[name] = column
             self._field_of[column] = name
             self.findings.seen_columns.add(column)
@@ -129,12 +145,6 @@ class Contract:
         except ValueError:
             return ""
         return NEUTRAL_NAMES.get(column, column)
-
-    def _schema(self) -> pa.Schema:
-        return pa.schema(
-            pa.field(name, ARROW_TYPES[column.data_type], nullable=column.nullable)
-            for name, column in self._columns.items()
-        )
 
     def _cast(self, rows: list[Any]) -> pa.Table | None:
         """The rows cast as a whole, or None when one of them has to be looked at.
@@ -161,22 +171,28 @@ class Contract:
             for array, column in zip(arrays, self._columns.values(), strict=True)
         ):
             return None
-        return pa.Table.from_arrays(arrays, schema=self._schema())
+        return pa.Table.from_arrays(arrays, schema=_schema(self._columns))
 
-    def _fit(self, row: Any, rejected: list[dict[str, str]]) -> dict[str, Any] | None:
+    def _fit(self, row: Any, rejected: list[dict[str, Any]]) -> dict[str, Any] | None:
         """The row with every value as its type; or None, and the row is among the rejected."""
         try:
             return {name: self._fit_value(name, row) for name in self._columns}
         except UnfitError as unfit:
             reason = str(unfit)
         raw = _json(row) or '"nested too deeply to be kept"'
-        identity = sha256(f"{self._resource}\n{raw}".encode()).hexdigest()
+        identity = self._identity(row, reason, raw)
         if identity not in self._rejected:
             self._rejected.add(identity)
             self.findings.reasons[reason] += 1
-            values = (identity, self._resource, reason, raw)
+            values = (identity, self._resource, reason, raw, datetime.now(timezone.utc))
             rejected.append(dict(zip(REJECTED_COLUMNS, values, strict=True)))
         return None
+
+    def _identity(self, row: Any, reason: str, raw: str) -> str:
+        """What tells a rejected row: its key, or all of it where the key is what is wrong."""
+        key = [row.get(name) for name in self._key] if isinstance(row, dict) else [None]
+        told_by = raw if None in key else f"{reason}\n{key}"
+        return sha256(f"{self._resource}\n{told_by}".encode(errors="replace")).hexdigest()
 
     def _fit_value(self, name: str, row: Any) -> Any:
         if not isinstance(row, dict):
@@ -193,6 +209,13 @@ class Contract:
             return fit(value, column.data_type)
         except UnfitError as unfit:
             raise UnfitError(f"{name}: {unfit}") from None
+
+
+def _schema(columns: Mapping[str, Column]) -> pa.Schema:
+    return pa.schema(
+        pa.field(name, ARROW_TYPES[column.data_type], nullable=column.nullable)
+        for name, column in columns.items()
+    )
 
 
 def _json(value: Any) -> str:

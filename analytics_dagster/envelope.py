@@ -83,7 +83,10 @@ def document_of(answer: Answer) -> Any:
         return json.loads(answer.body, parse_int=_integer)
     except (ValueError, RecursionError):
         kind = answer.headers.get("content-type", "no Content-Type")
-    raise MalformedBodyError(f"the body is not JSON ({kind}, {len(answer.body)} bytes)")
+    raise MalformedBodyError(
+        f"the body is not JSON ({kind}, {len(answer.body)} bytes). Is ANALYTICS_API_BASE_URL the "
+        "API, and not a page for people?"
+    )
 
 
 def _integer(digits: str) -> int | float:

@@ -15,7 +15,9 @@
     │   ├── OversizedBodyError    a body larger than a page can be
     │   ├── RedirectError         a redirect that is not followed
     │   └── IncompleteReadError   pages that do not add up to the whole resource
-    ├── FieldCollisionError       two fields of the API would share one column
+    ├── ContractError             the rows are not what the columns declare; nothing was written
+    │   ├── FieldCollisionError   two fields of the API would share one column
+    │   └── TooManyRejectedError  more rows were rejected than a load may lack
     └── WarehouseError            existing rows are as they were
         ├── WarehousePathError
         ├── WarehouseLockedError
@@ -110,8 +112,16 @@ class IncompleteReadError(ApiError):
     """The pages of a resource do not add up to the whole of it, also on a second reading."""
 
 
-class FieldCollisionError(AnalyticsError):
+class ContractError(AnalyticsError):
+    """The rows are not what the columns declare; nothing was written."""
+
+
+class FieldCollisionError(ContractError):
     """Two fields of the API would be written into one column."""
+
+
+class TooManyRejectedError(ContractError):
+    """More rows broke the contract than a load may lack."""
 
 
 class WarehouseError(AnalyticsError):

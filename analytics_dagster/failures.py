@@ -7,6 +7,7 @@ chain of exceptions walks to them even after `from None`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import timezone
 from email.utils import parsedate_to_datetime
@@ -52,7 +53,13 @@ def broken_exchange(
         return TimeLimitError(f"{url}: no data for {limits.read:g} s")
     if isinstance(error, urllib3.exceptions.DecodeError):
         return MalformedBodyError(f"{url}: the body is not what its Content-Encoding says")
-    said = f"{type(error).__name__}: {error}" if isinstance(error, _TELLING) else _kinds(error)
+    if not isinstance(error, _TELLING):
+        return UnreachableError(
+            f"{url}: the connection broke ({_kinds(error)}). Run again; if it stays, ask the "
+            "API's owner."
+        )
+    # Without the connection that urllib3 puts before its words.
+    said = re.sub(r"\w*Connection\(.*?\): ", "", f"{type(error).__name__}: {error}")
     return UnreachableError(
         f"{url}: {said}. Check the host in ANALYTICS_API_BASE_URL, and that this machine can "
         "reach it."
@@ -62,8 +69,7 @@ def broken_exchange(
 def _kinds(error: Exception | None) -> str:
     """The class of an error and of the one that it carries."""
     carried = error.args[-1] if error and error.args else None
-    kinds = [type(e).__name__ for e in (error, carried) if isinstance(e, Exception)]
-    return f"the connection broke ({' of '.join(kinds)})"
+    return " of ".join(type(e).__name__ for e in (error, carried) if isinstance(e, Exception))
 
 
 def bad_status(url: str, status: int, headers: Mapping[str, str], now: float) -> StatusError:

@@ -28,8 +28,7 @@ def load_metadata(resource: Resource, loaded: Loaded, traffic: Traffic) -> dict[
     reading, findings = loaded.report.reading, loaded.report.findings
     new_columns = {
         name: Column.model_validate({"data_type": kind, "description": "Not declared; added."})
-        for name, kind in findings.new_fields.items()
-        if kind != "null so far"
+        for name, kind in findings.undeclared.items()
     }
     figures: dict[str, Any] = {
         "dagster/row_count": loaded.table_rows,

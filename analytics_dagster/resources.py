@@ -55,9 +55,10 @@ class AnalyticsApi(dg.ConfigurableResource["AnalyticsApi"]):
     @property
     def is_sandbox(self) -> bool:
         """Whether the rows are made up: neither a base URL nor a key is set."""
-        return self._base_url() is None and _api_key() is None
+        return self.location() is None and _api_key() is None
 
-    def _base_url(self) -> str | None:
+    def location(self) -> str | None:
+        """The base URL as it is set, or None."""
         return self.base_url or os.environ.get(BASE_URL_VARIABLE)
 
     @contextmanager
@@ -77,7 +78,7 @@ class AnalyticsApi(dg.ConfigurableResource["AnalyticsApi"]):
                 self._location, self._key = sandbox.base_url, sandbox.api_key
                 yield self
             return
-        self._location = _checked_url(self._base_url())
+        self._location = _checked_url(self.location())
         self._key = _checked_key(_api_key())
         yield self
 
@@ -101,13 +102,18 @@ def _api_key() -> str | None:
 def _checked_key(key: str | None) -> str:
     if key is None:
         raise MissingApiKeyError(
-            f"No API key: set {KEY_VARIABLE}, or api_key in .dlt/secrets.toml, to the key of the "
-            f"API in {BASE_URL_VARIABLE}."
+            f"No API key: set {KEY_VARIABLE}, or api_key in .dlt/secrets.toml of the folder where "
+            f"the run starts, to the key of the API in {BASE_URL_VARIABLE}."
         )
-    if not isinstance(key, str) or not key.strip() or key != key.strip() or not key.isprintable():
+    if not isinstance(key, str):
+        raise MissingApiKeyError(
+            f"api_key in .dlt/secrets.toml is of type {type(key).__name__}: put it in quotes."
+        )
+    if not key.strip() or key != key.strip() or not key.isprintable():
         raise MissingApiKeyError(
             f"{KEY_VARIABLE} is blank, or has blanks or control characters around or in it. Set "
-            "it to the key as the API's owner gave it."
+            "it to the key as the API's owner gave it; or unset it, to use api_key in "
+            ".dlt/secrets.toml."
         )
     return key
 
@@ -123,10 +129,10 @@ def _checked_url(location: str | None) -> str:
         usable = url.scheme in ("http", "https") and url.hostname and url.port != 0
     except ValueError:
         usable = False
-    if not usable or url.query or url.fragment or url.username:
+    if not usable or url.query or url.fragment or url.username or " " in location:
         raise SettingError(
             f"{BASE_URL_VARIABLE}={_shown(location)!r} is no base URL. Set it to scheme, host "
-            "and perhaps a path, for example https://api.example.com."
+            "and perhaps a path, without user, blanks or query: https://api.example.com."
         )
     return location
 

@@ -20,11 +20,14 @@ from dlt.extract.source import DltSource
 from analytics_dagster.api_spec import REJECTED_ROWS, Resource
 from analytics_dagster.columns import CURSOR
 from analytics_dagster.contract import REJECTED_COLUMNS, Batch, Contract, Findings
+from analytics_dagster.errors import TooManyRejectedError
 from analytics_dagster.pages import Reading, read_pages
 from analytics_dagster.transport import Transport
 from analytics_dagster.values import ARROW_TYPES
 
 BATCH_ROWS = 10_000
+MOST_REJECTED = 0.1
+"""The largest share of rejected rows that is still a load."""
 
 
 @dataclass
@@ -65,6 +68,7 @@ def reading_source(
             batch = contract.batch(rows)
             report.add_cursor(batch)
             yield batch
+        _check_rejected(resource, report)
         dlt.current.source_state().update(state)
 
     read = dlt.resource(batches, name=f"{resource.name}_batches", selected=False)
@@ -94,8 +98,7 @@ def _accepted(resource: Resource, batches: DltResource) -> DltResource:
 
 def _rejected(batches: DltResource) -> DltResource:
     columns: Any = {
-        name: {"data_type": "text", "nullable": False, "description": description}
-        for name, description in REJECTED_COLUMNS.items()
+        name: column.model_dump(by_alias=True) for name, column in REJECTED_COLUMNS.items()
     }
     return dlt.transformer(
         lambda batch: batch.rejected if batch.rejected.num_rows else None,
@@ -115,7 +118,18 @@ def _contract(resource: Resource) -> Contract:
         for name, column in table.items()
         if name not in resource.columns and column.get("data_type") in ARROW_TYPES
     }
-    return Contract(resource.name, resource.columns, known, schema.naming.normalize_identifier)
+    return Contract(resource, known, schema.naming.normalize_identifier)
+
+
+def _check_rejected(resource: Resource, report: Report) -> None:
+    rejected, rows = report.findings.rejected, report.reading.distinct
+    if rejected > MOST_REJECTED * rows:
+        reasons = ", ".join(f"{text} ({n})" for text, n in report.findings.reasons.most_common(5))
+        raise TooManyRejectedError(
+            f"{resource.name}: {rejected} of {rows} rows break the contract, more than "
+            f"{MOST_REJECTED:.0%}: {reasons}. Nothing was loaded. If that is how the API answers, "
+            "mend the columns in the REST API configuration; otherwise ask its owner."
+        )
 
 
 def _gathered(resource: Resource, transport: Transport, reading: Reading) -> Iterator[list[Any]]:

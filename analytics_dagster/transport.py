@@ -107,7 +107,8 @@ class Transport:
             target = _with_query(self._same_origin(self.base_url, below), params)
             parsed: T = self._retrying()(self._attempt, target, parse)
         except ApiError as error:
-            error.args = (self.redactor.text(str(error)),)
+            tried = f" It was tried {self._retries + 1} times." if error.transient else ""
+            error.args = (self.redactor.text(str(error)) + tried,)
             raise
         return parsed
 

@@ -88,8 +88,8 @@ class Warehouse(dg.ConfigurableResource[None]):
             if "Could not set lock" not in problem:
                 raise WarehousePathError(
                     f"{PATH_VARIABLE}: {path} cannot be opened as a DuckDB file for writing: "
-                    f"{problem.splitlines()[0]}. Set {PATH_VARIABLE} to a file in a folder that "
-                    "exists and that you may write."
+                    f"{problem.splitlines()[0].rstrip('!.')}. Set {PATH_VARIABLE} to a DuckDB "
+                    "file, or to a new one, in a folder that exists and that you may write."
                 )
             if time.monotonic() > give_up_at:
                 holder = re.search(r"lock is held in (.*?\(PID \d+\))", problem)

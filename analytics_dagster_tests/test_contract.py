@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from dlt.common.normalizers.naming.snake_case import NamingConvention
 
-from analytics_dagster.api_spec import ApiSpec, Column
+from analytics_dagster.api_spec import ApiSpec, Column, Resource
 from analytics_dagster.columns import api_name
 from analytics_dagster.contract import Contract
 from analytics_dagster.errors import FieldCollisionError
@@ -97,7 +97,14 @@ normalize = NamingConvention().normalize_identifier
 
 
 def contract(known: dict[str, str] | None = None, resource: str = "agents_overview") -> Contract:
-    return Contract(resource, DECLARED, known or {}, normalize)
+    return Contract(described(resource), known or {}, normalize)
+
+
+def described(name: str) -> Resource:
+    endpoint = {"path": "/v1/x", "data_selector": "data", "paginator": "single_page"}
+    columns = {c: column.model_dump(by_alias=True) for c, column in DECLARED.items()}
+    entry = {"name": name, "endpoint": endpoint, "columns": columns, "primary_key": "id"}
+    return Resource.model_validate(entry | {"write_disposition": "merge"})
 
 
 def row(number: int = 1, **fields: Json) -> dict[str, Json]:
@@ -274,7 +281,7 @@ def test_a_table_has_exactly_the_declared_columns(spec: ApiSpec, index: int, row
         {api_name(name): values.get(name, number) for name in reversed(resource.columns)}
         for number in range(rows)
     ]
-    batch = Contract(resource.name, resource.columns, {}, normalize).batch(given)
+    batch = Contract(resource, {}, normalize).batch(given)
     assert batch.accepted.num_rows == rows
     assert batch.rejected.num_rows == 0
     assert [(f.name, f.type, f.nullable) for f in batch.accepted.schema] == [
@@ -328,8 +335,20 @@ def test_a_bad_row_that_comes_again_is_kept_once() -> None:
     assert found.findings.rejected == 2
 
 
+def test_a_row_that_stays_bad_is_known_by_its_key() -> None:
+    """Other values of it move with the clock; another reason or key is another rejection."""
+
+    def identity(**fields: Json) -> str:
+        return str(contract().batch([row(**fields)]).rejected["rejected_id"][0])
+
+    bad = identity(number=7, a_bigint="many")
+    assert bad == identity(number=7, a_bigint="few", current_timestamp="2026-03-01T12:05:00Z")
+    assert bad != identity(number=8, a_bigint="many")
+    assert bad != identity(number=7, a_date="many")
+
+
 def test_a_rejected_row_is_known_by_its_resource_and_its_content() -> None:
-    """The same row has the same id in every load, and another one in another resource."""
+    """Without a key: the same row has the same id in every load, and another elsewhere."""
 
     def identity(resource: str) -> str:
         return str(contract(resource=resource).batch([row(id=None)]).rejected["rejected_id"][0])

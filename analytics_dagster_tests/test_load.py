@@ -52,12 +52,27 @@ def test_rows_that_break_the_contract_are_kept_with_the_reason(
 ) -> None:
     """The rest loads, and a row that stays bad is kept once, not once a run."""
     api.rows["agents_overview"][0]["total_talk_time"] = "many"
-    for _ in range(2):
+    for hour in ("10", "11"):
+        api.rows["agents_overview"][0]["current_timestamp"] = f"2026-11-23T{hour}:00:00Z"
         assert project.run("agents_overview").success
     assert project.query("SELECT count(*) FROM agents_overview") == [(249,)]
     [(resource, reason, raw)] = project.query("SELECT resource, reason, raw FROM rejected_rows")
     assert (resource, reason) == ("agents_overview", "total_talk_time: a text is no bigint")
     assert '"name": "Agent 1"' in raw
+    assert "T11:00:00Z" in raw
+
+
+def test_a_load_of_mostly_bad_rows_is_red(project: Project, api: FakeApi) -> None:
+    """Above 10 % rejected rows nothing is loaded, and the message counts the reasons."""
+    for row in api.rows["agents_overview"][:26]:
+        row["total_talk_time"] = "many"
+    run = project.run("agents_overview")
+    assert not run.success
+    assert "TooManyRejectedError" in run.error
+    assert "26 of 250 rows" in run.error
+    assert "total_talk_time: a text is no bigint (26)" in run.error
+    api.rows["agents_overview"][0]["total_talk_time"] = 5
+    assert project.run("agents_overview").metadata("agents_overview")["rows_rejected"] == 25
 
 
 def test_resources_without_rows_are_a_success_that_says_zero(
@@ -117,6 +132,7 @@ def test_a_new_field_of_the_api_becomes_a_column_and_is_reported(
     ]
     later = project.run("agents_overview").metadata("agents_overview")
     assert "new_fields" not in later
+    assert [column.name for column in later["dagster/column_schema"].columns] == names
 
 
 def test_a_new_field_on_a_late_page_is_no_trouble(project: Project, api: FakeApi) -> None:

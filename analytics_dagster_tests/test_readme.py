@@ -51,6 +51,24 @@ def test_make_run_prints_what_was_loaded_and_a_second_run_merges(checkout: Check
     assert "26 columns" in checkout.run(look).stdout
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("ANALYTICS_DUCKDB_PATH", "", "FAILED: SettingError: ANALYTICS_DUCKDB_PATH='' names no"),
+        ("ANALYTICS_API_KEY", "k", "FAILED run: SettingError: There is an API key and no"),
+    ],
+)
+def test_make_run_tells_a_bad_setting_in_one_line(
+    checkout: Checkout, variable: str, value: str, said: str
+) -> None:
+    """No traceback: what is wrong and what to do, and exit status 1."""
+    checkout.environment[variable] = value
+    done = checkout.run("python -m analytics_dagster")
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_every_variable_is_documented() -> None:
     """README, `.env.example` and the code name the same variables."""
 
