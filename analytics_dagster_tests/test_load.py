@@ -62,17 +62,28 @@ def test_rows_that_break_the_contract_are_kept_with_the_reason(
     assert "T11:00:00Z" in raw
 
 
-def test_a_load_of_mostly_bad_rows_is_red(project: Project, api: FakeApi) -> None:
-    """Above 10 % rejected rows nothing is loaded, and the message counts the reasons."""
-    for row in api.rows["agents_overview"][:26]:
+@pytest.mark.parametrize(
+    ("rows", "bad", "success"), [(250, 25, True), (250, 26, False), (3, 2, True), (3, 3, False)]
+)
+def test_a_load_of_mostly_bad_rows_is_red(
+    project: Project,
+    api: FakeApi,
+    rows: int,
+    bad: int,
+    success: bool,  # noqa: FBT001
+) -> None:
+    """Above 10 % (of few rows: when none is good) nothing loads, and the reasons are counted."""
+    api.rows["agents_overview"] = agents(rows)
+    for row in api.rows["agents_overview"][:bad]:
         row["total_talk_time"] = "many"
     run = project.run("agents_overview")
-    assert not run.success
-    assert "TooManyRejectedError" in run.error
-    assert "26 of 250 rows" in run.error
-    assert "total_talk_time: a text is no bigint (26)" in run.error
-    api.rows["agents_overview"][0]["total_talk_time"] = 5
-    assert project.run("agents_overview").metadata("agents_overview")["rows_rejected"] == 25
+    assert run.success == success
+    if success:
+        assert run.metadata("agents_overview")["rows_rejected"] == bad
+        assert project.query("SELECT count(*) FROM rejected_rows") == [(bad,)]
+    else:
+        assert f"TooManyRejectedError: agents_overview: {bad} of {rows} rows" in run.error
+        assert f"total_talk_time: a text is no bigint ({bad})" in run.error
 
 
 def test_resources_without_rows_are_a_success_that_says_zero(
