@@ -62,7 +62,9 @@ def _report(result: dg.ExecuteInProcessResult) -> Iterator[str]:
         loaded, rejected, rows = (figures[key].value for key in keys)
         tables.append((name, loaded, rejected, rows, len(columns)))
         if "rejected_reasons" in figures:
-            reasons.append(f"rejected: {name}: {figures['rejected_reasons'].value}")
+            counted = cast(dict[str, int], figures["rejected_reasons"].value)
+            told = ", ".join(f"{reason} ({count})" for reason, count in counted.items())
+            reasons.append(f"rejected from {name}: {told}")
     if not tables:
         yield "Nothing was loaded."
         return
