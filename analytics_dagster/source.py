@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from dlt.extract.resource import DltResource
 from dlt.extract.source import DltSource
 
-from analytics_dagster.api_spec import REJECTED_ROWS, Resource
+from analytics_dagster.api_spec import REJECTED_ROWS, Column, Resource
 from analytics_dagster.columns import CURSOR
 from analytics_dagster.contract import REJECTED_COLUMNS, Batch, Contract, Findings
 from analytics_dagster.errors import TooManyRejectedError
@@ -41,9 +41,11 @@ class Report:
 
     def add_cursor(self, batch: Batch) -> None:
         """Widens the span of the cursor by the accepted rows of a batch."""
-        if CURSOR not in batch.accepted.column_names or not batch.accepted.num_rows:
+        if CURSOR not in batch.accepted.column_names:
             return
         span = pc.min_max(batch.accepted[CURSOR]).as_py()
+        if not isinstance(span["min"], datetime):
+            return
         self.cursor_from = min(self.cursor_from or span["min"], span["min"])
         self.cursor_to = max(self.cursor_to or span["max"], span["max"])
 
@@ -80,9 +82,7 @@ def _source(resource: Resource, parts: list[DltResource]) -> DltSource:
 
 
 def _accepted(resource: Resource, batches: DltResource) -> DltResource:
-    columns: Any = {
-        name: column.model_dump(by_alias=True) for name, column in resource.columns.items()
-    }
+    columns = _hints(resource.columns)
     if CURSOR in columns:
         # Of rows that come more than once the newest stays.
         columns[CURSOR]["dedup_sort"] = "desc"
@@ -97,17 +97,18 @@ def _accepted(resource: Resource, batches: DltResource) -> DltResource:
 
 
 def _rejected(batches: DltResource) -> DltResource:
-    columns: Any = {
-        name: column.model_dump(by_alias=True) for name, column in REJECTED_COLUMNS.items()
-    }
     return dlt.transformer(
         lambda batch: batch.rejected if batch.rejected.num_rows else None,
         data_from=batches,
         name=REJECTED_ROWS,
         primary_key="rejected_id",
         write_disposition="merge",
-        columns=columns,
+        columns=_hints(REJECTED_COLUMNS),
     )
+
+
+def _hints(columns: Mapping[str, Column]) -> Any:
+    return {name: column.model_dump(by_alias=True) for name, column in columns.items()}
 
 
 def _contract(resource: Resource) -> Contract:

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from analytics_dagster.api_reader import read_spec
 from analytics_dagster.api_spec import ApiSpec
 from analytics_dagster_tests.conftest import Project, agents
 from analytics_dagster_tests.fake_api import FakeApi, status
+from analytics_dagster_tests.test_definitions import with_calls
 
 ALL = {"account_overview", "agents_overview", "current_queue_activity"}
 
@@ -144,6 +146,19 @@ def test_a_new_field_of_the_api_becomes_a_column_and_is_reported(
     later = project.run("agents_overview").metadata("agents_overview")
     assert "new_fields" not in later
     assert [column.name for column in later["dagster/column_schema"].columns] == names
+
+
+@pytest.mark.parametrize("columns", [{}, {"current_timestamp": {"data_type": "bigint"}}])
+def test_a_resource_needs_no_cursor(
+    project: Project, api: FakeApi, columns: dict[str, Any]
+) -> None:
+    """The key is all that an added resource must declare; the figures lack the cursor."""
+    added = with_calls()
+    added["resources"][-1]["columns"] |= columns
+    api.rows["calls"] = [{"id": 1, "current_timestamp": 5}, {"id": 2, "current_timestamp": 6}]
+    figures = project.run("calls", spec=read_spec(added)).metadata("calls")
+    assert figures["dagster/row_count"] == 2
+    assert "cursor_to" not in figures
 
 
 def test_a_new_field_on_a_late_page_is_no_trouble(project: Project, api: FakeApi) -> None:
