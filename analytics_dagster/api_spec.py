@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from inspect import signature
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 REJECTED_ROWS = "rejected_rows"
 
-_DLT_PAGINATORS = ("single_page", "json_link", "header_link", "cursor", "header_cursor")
+DltKind = Literal["single_page", "json_link", "header_link", "cursor", "header_cursor"]
 KINDS = {
-    "paginator": ("offset", "page_number", *_DLT_PAGINATORS),
+    "paginator": ("offset", "page_number", *get_args(DltKind)),
     "auth": ("api_key", "bearer", "http_basic"),
 }
 """Keys whose value is one of several kinds of entry, to the `type` of each kind."""
@@ -55,7 +55,7 @@ class DltPaginator(Entry):
 
     model_config = ConfigDict(extra="allow")
 
-    type: Literal["single_page", "json_link", "header_link", "cursor", "header_cursor"]
+    type: DltKind
 
     def build(self) -> BasePaginator:
         """The paginator of dlt that this entry describes."""

@@ -176,6 +176,10 @@ class Contract:
     def _fit(self, row: Any, rejected: list[dict[str, Any]]) -> dict[str, Any] | None:
         """The row with every value as its type; or None, and the row is among the rejected."""
         try:
+            if not isinstance(row, dict):
+                raise UnfitError("the row is no object")  # noqa: TRY301  told as the values are
+            if self._nameless & row.keys():
+                raise UnfitError("a field has no name")  # noqa: TRY301
             return {name: self._fit_value(name, row) for name in self._columns}
         except UnfitError as unfit:
             reason = str(unfit)
@@ -194,11 +198,7 @@ class Contract:
         told_by = raw if None in key else f"{reason}\n{key}"
         return sha256(f"{self._resource}\n{told_by}".encode(errors="replace")).hexdigest()
 
-    def _fit_value(self, name: str, row: Any) -> Any:
-        if not isinstance(row, dict):
-            raise UnfitError("the row is no object")
-        if self._nameless & row.keys():
-            raise UnfitError("a field has no name")
+    def _fit_value(self, name: str, row: dict[str, Any]) -> Any:
         column, value = self._columns[name], row.get(self._field_of[name])
         if value is None and not column.nullable:
             raise UnfitError(f"{name}: missing or null")
