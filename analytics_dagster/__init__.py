@@ -2,6 +2,7 @@
 
 Read the modules in the order in which they import each other: errors, redaction, columns,
 api_config, api_fields, api_spec, api_reader, authentication, connections, failures, transport,
-envelope, paginators, pages, values, contract, source, resources, warehouse, loading, metadata,
-assets, jobs, definitions.
+envelope, paginators, pages, values, contract, sql, landing, source, resources, warehouse, table,
+loading, metadata, assets, jobs, in_flight, schedules, changes, sensors, run_failures, alerts,
+definitions.
 """

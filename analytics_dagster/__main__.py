@@ -14,6 +14,7 @@ from tabulate import tabulate
 from analytics_dagster.api_spec import REJECTED_ROWS
 from analytics_dagster.errors import AnalyticsError
 from analytics_dagster.resources import SANDBOX_NOTICE, AnalyticsApi
+from analytics_dagster.run_failures import told_failures
 from analytics_dagster.warehouse import DATASET, PROJECT_ROOT, Warehouse
 
 # What matters is printed below; the whole log is in the Dagster UI.
@@ -32,22 +33,22 @@ def main() -> int:
         print(f"FAILED: {type(error).__name__}: {error}", file=sys.stderr)
         return 1
     print("\n".join(_report(result)))
-    for failure in _failures(result):
-        print(f"\n{failure}", file=sys.stderr)
+    for what, why in told_failures(result.all_events):
+        print(f"\nFAILED {what}: {why}", file=sys.stderr)
     return 0 if result.success else 1
 
 
 def _run() -> dg.ExecuteInProcessResult:
     # Here and not above: a mistake in the REST API configuration is told as the others are.
     from analytics_dagster.definitions import defs
-    from analytics_dagster.jobs import incremental_load
+    from analytics_dagster.jobs import INCREMENTAL_LOAD
 
     api, path = AnalyticsApi(), Warehouse().path()
     if api.is_sandbox:
         print(f"\n*** {SANDBOX_NOTICE} ***\n")
     else:
         print(f"Loading {api.location()} into {path} …\n", flush=True)
-    job = defs.resolve_job_def(incremental_load.name)
+    job = defs.resolve_job_def(INCREMENTAL_LOAD)
     with dg.DagsterInstance.get() as instance:
         return job.execute_in_process(instance=instance, run_config=_QUIET, raise_on_error=False)
 
@@ -82,22 +83,6 @@ def _look(table: str) -> str:
     path = Warehouse().path()
     query = rf"FROM \"{path.stem}\".{DATASET}.{table}"
     return f"{sys.executable} -c \"import duckdb; duckdb.connect('{path}').sql('{query}').show()\""
-
-
-def _failures(result: dg.ExecuteInProcessResult) -> Iterator[str]:
-    """What failed, by step, in the words of the innermost error.
-
-    The run's own error comes only when no step failed: no resource was even begun.
-    """
-    failed = [event for event in result.all_events if event.is_failure]
-    for event in [event for event in failed if event.is_step_failure] or failed:
-        error = getattr(event.event_specific_data, "error", None)
-        while error is not None and error.cause is not None:
-            error = error.cause
-        said = error.message.strip() if error else str(event.message)
-        if "DagsterExecutionInterruptedError" in said:
-            said = "interrupted; the rows are as they were, here and in what was not begun."
-        yield f"FAILED {event.step_key or 'run'}: {said.removeprefix('analytics_dagster.errors.')}"
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import datetime, timezone
 from inspect import signature
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
@@ -17,6 +19,7 @@ from analytics_dagster.api_fields import (
     of_kind,
     refuse_unknown,
 )
+from analytics_dagster.columns import NEUTRAL_NAMES
 
 if TYPE_CHECKING:
     from dlt.sources.helpers.rest_client.paginators import BasePaginator
@@ -95,6 +98,34 @@ Paginator = Annotated[
 ]
 
 
+class Incremental(Entry):
+    """What an incremental load asks for, in the terms of dlt's `incremental`.
+
+    Args:
+        cursor_path: the field that says when a row was current; it becomes a column.
+        start_param: the parameter by which the API filters, if it does.
+        lag: seconds before the newest row that are read again, for rows that come late.
+        convert: what `start_param` is written as, from ISO 8601; for example epoch seconds.
+    """
+
+    cursor_path: str
+    start_param: str | None = None
+    lag: float = Field(0, ge=0, allow_inf_nan=False)
+    convert: Callable[[str], Any] | None = None
+
+    @property
+    def column(self) -> str:
+        """The column that the cursor is kept in."""
+        return NEUTRAL_NAMES.get(self.cursor_path, self.cursor_path)
+
+    def params(self, since: datetime | None) -> dict[str, Any]:
+        """The parameters that ask the API for rows since a moment; none asks for all."""
+        if since is None or self.start_param is None:
+            return {}
+        moment = since.astimezone(timezone.utc).isoformat().replace("+00:00", "Z")
+        return {self.start_param: self.convert(moment) if self.convert else moment}
+
+
 class Endpoint(Entry):
     """Where a resource is read: one GET per page, its rows in the list at `data_selector`."""
 
@@ -102,6 +133,7 @@ class Endpoint(Entry):
     params: Params = Field(default_factory=dict)
     data_selector: JsonPath
     paginator: Paginator
+    incremental: Incremental | None = None
 
 
 DataType = Literal["bigint", "text", "timestamp", "double", "bool", "date"]
@@ -128,12 +160,19 @@ class Resource(Entry):
     columns: dict[Identifier, Column]
 
     @model_validator(mode="after")
-    def _key_is_declared(self) -> Resource:
+    def _key_and_cursor_are_declared(self) -> Resource:
         for key in self.primary_key:
             if key not in self.columns or self.columns[key].nullable:
                 raise ValueError(
                     "columns: declare the primary key, and not nullable, for example "
                     f"{{{key!r}: {{'data_type': 'bigint', 'nullable': False}}}}"
+                )
+        if incremental := self.endpoint.incremental:
+            cursor = self.columns.get(incremental.column)
+            if cursor is None or cursor.nullable or cursor.data_type != "timestamp":
+                raise ValueError(
+                    "columns: declare the cursor as a timestamp, and not nullable, for example "
+                    f"{{{incremental.column!r}: {{'data_type': 'timestamp', 'nullable': False}}}}"
                 )
         if self.name == REJECTED_ROWS:
             raise ValueError(f"name: {REJECTED_ROWS!r} is the table of rejected rows")

@@ -4,23 +4,49 @@ One definition each, so that a resource that is down leaves the others loaded.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import dagster as dg
 from dagster_dlt import DagsterDltTranslator, dlt_assets
 from dagster_dlt.translator import DltResourceTranslatorData
+from pydantic import Field
 
 from analytics_dagster.api_config import DESCRIPTIONS
 from analytics_dagster.api_spec import ApiSpec, Resource
-from analytics_dagster.loading import load, pipeline_for
+from analytics_dagster.loading import Mode, load, pipeline_for
 from analytics_dagster.metadata import declared_metadata, load_metadata
 from analytics_dagster.resources import AnalyticsApi
 from analytics_dagster.source import described_source
 from analytics_dagster.warehouse import DATASET, Warehouse
 
 GROUP = "call_centre"
+
+
+class LoadConfig(dg.Config):
+    """The run config of an asset."""
+
+    mode: Mode = Field(
+        default="incremental",
+        description="incremental: reads what is new since the last load, and merges it. "
+        "full_refresh: reads everything, and replaces the table by it; rows that are gone at the "
+        "API are gone.",
+    )
+    allow_shrink: bool = Field(
+        default=False,
+        description="Let a full refresh leave far fewer rows than there are; without it that is "
+        "an error, as an API that gives too little is the likelier reason.",
+    )
+
+
 OWNER = "team:analytics"
+
+
+def key_of(resource: str) -> dg.AssetKey:
+    """The key of the asset of a resource: schema and table."""
+    return dg.AssetKey([DATASET, resource])
 
 
 def build_assets(spec: ApiSpec) -> list[dg.AssetsDefinition]:
@@ -40,16 +66,45 @@ def _build_asset(spec: ApiSpec, resource: Resource) -> dg.AssetsDefinition:
         dagster_dlt_translator=_Translator(resource),
     )
     def materialize(
-        context: dg.AssetExecutionContext, analytics_api: AnalyticsApi, warehouse: Warehouse
+        context: dg.AssetExecutionContext,
+        config: LoadConfig,
+        analytics_api: AnalyticsApi,
+        warehouse: Warehouse,
     ) -> Iterator[dg.MaterializeResult[Any]]:
         made_up = analytics_api.is_sandbox
         with analytics_api.connect(spec.client) as transport:
-            loaded = load(resource, transport, warehouse, made_up=made_up)
+            loaded = load(
+                resource,
+                transport,
+                warehouse,
+                config.mode,
+                allow_shrink=config.allow_shrink,
+                made_up=made_up,
+            )
         metadata = load_metadata(resource, loaded, transport.traffic)
-        context.log.info(f"{loaded.rows} rows loaded, {loaded.table_rows} in the table")
-        yield dg.MaterializeResult(asset_key=[DATASET, resource.name], metadata=metadata)
+        context.log.info(f"{loaded.landed.rows} rows loaded, {loaded.table_rows} in the table")
+        yield dg.MaterializeResult(asset_key=key_of(resource.name), metadata=metadata)
 
     return materialize
+
+
+@dataclass(frozen=True)
+class LastLoad:
+    """When an asset was last loaded (epoch seconds; 0 for never), and the cursor then."""
+
+    at: float = 0
+    cursor: datetime | None = None
+
+
+def last_load(instance: dg.DagsterInstance, resource: Resource) -> LastLoad:
+    """The last load as Dagster recorded it; the warehouse is not opened for it."""
+    event = instance.get_latest_materialization_event(key_of(resource.name))
+    if event is None or event.asset_materialization is None:
+        return LastLoad()
+    cursor = event.asset_materialization.metadata.get("cursor")
+    if not isinstance(cursor, dg.TimestampMetadataValue):
+        return LastLoad(event.timestamp)
+    return LastLoad(event.timestamp, datetime.fromtimestamp(cursor.value, timezone.utc))
 
 
 class _Translator(DagsterDltTranslator):
@@ -59,7 +114,7 @@ class _Translator(DagsterDltTranslator):
     def get_asset_spec(self, data: DltResourceTranslatorData) -> dg.AssetSpec:  # noqa: ARG002
         resource = self._resource
         return dg.AssetSpec(
-            key=[DATASET, resource.name],
+            key=key_of(resource.name),
             # dlt's default is an upstream asset that does not exist.
             deps=[],
             description=DESCRIPTIONS.get(resource.name, f"Rows of GET {resource.endpoint.path}."),

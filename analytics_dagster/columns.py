@@ -9,9 +9,6 @@ from typing import Any, cast
 
 from dlt.common.schema.typing import TColumnSchema, TTableSchemaColumns
 
-CURSOR = "current_timestamp"
-"""The column that says when a row was current."""
-
 NEUTRAL_NAMES = {"vendor_account_id": "customer_id"}
 """Field of the API to column, where they differ: vendor names stay out of the warehouse."""
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from hashlib import sha256
 from typing import Any, cast
 
+import dlt
 import pyarrow as pa
 
 from analytics_dagster.api_spec import Column, DataType, Resource
@@ -77,15 +78,9 @@ class Contract:
     Args:
         resource: the resource, whose columns are declared.
         known: undeclared columns of the table from earlier loads, to their dlt data types.
-        normalize: the name of a field to the name of its column (dlt's naming convention).
     """
 
-    def __init__(
-        self,
-        resource: Resource,
-        known: Mapping[str, str],
-        normalize: Callable[[str], str],
-    ) -> None:
+    def __init__(self, resource: Resource, known: Mapping[str, str]) -> None:
         self.findings = Findings(undeclared=dict(known))
         self._resource = resource.name
         self._declared = resource.columns
@@ -93,7 +88,7 @@ class Contract:
         self._columns = dict(resource.columns)
         self._columns |= {name: _undeclared(kind) for name, kind in known.items()}
         self._field_of = {name: api_name(name) for name in self._columns}
-        self._normalize = normalize
+        self._normalize = dlt.Schema(resource.name).naming.normalize_identifier
         self._met: dict[str, str] = {}
         self._nameless: set[str] = set()
         self._rejected: set[str] = set()

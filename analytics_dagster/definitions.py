@@ -2,17 +2,25 @@
 
 import dagster as dg
 
+from analytics_dagster.alerts import failure_alert
 from analytics_dagster.api_config import REST_API
 from analytics_dagster.api_reader import read_spec
 from analytics_dagster.assets import build_assets
-from analytics_dagster.jobs import incremental_load
+from analytics_dagster.jobs import build_jobs
 from analytics_dagster.resources import AnalyticsApi
+from analytics_dagster.schedules import build_schedules
+from analytics_dagster.sensors import build_change_sensor
 from analytics_dagster.warehouse import Warehouse
 
+spec = read_spec(REST_API)
+analytics_api = AnalyticsApi()
+
 defs = dg.Definitions(
-    assets=build_assets(read_spec(REST_API)),
-    jobs=[incremental_load],
-    resources={"analytics_api": AnalyticsApi(), "warehouse": Warehouse()},
+    assets=build_assets(spec),
+    jobs=build_jobs(spec),
+    schedules=build_schedules(spec),
+    sensors=[build_change_sensor(spec, analytics_api), failure_alert],
+    resources={"analytics_api": analytics_api, "warehouse": Warehouse()},
     # DuckDB has one writer, and a process per step costs more than the load.
     executor=dg.in_process_executor,
 )

@@ -17,9 +17,11 @@
     │   └── IncompleteReadError   pages that do not add up to the whole resource
     ├── ContractError             the rows are not what the columns declare; nothing was written
     │   ├── FieldCollisionError   two fields of the API would share one column
-    │   └── TooManyRejectedError  more rows were rejected than a load may lack
+    │   ├── TooManyRejectedError  more rows were rejected than a load may lack
+    │   └── ShrunkenError         a full refresh would leave far fewer rows than there are
     └── WarehouseError            existing rows are as they were
         ├── WarehousePathError
+        ├── OverlapError          another run loads the same resource
         ├── WarehouseLockedError
         └── LoadError             dlt or the database refused the load
 
@@ -124,12 +126,20 @@ class TooManyRejectedError(ContractError):
     """More rows broke the contract than a load may lack."""
 
 
+class ShrunkenError(ContractError):
+    """A full refresh would leave far fewer rows than the table has."""
+
+
 class WarehouseError(AnalyticsError):
     """The warehouse could not be written; rows that were there are as they were."""
 
 
 class WarehousePathError(WarehouseError):
     """The DuckDB file cannot be opened or created where the settings say."""
+
+
+class OverlapError(WarehouseError):
+    """Another run loaded the same resource for longer than the wait allows."""
 
 
 class WarehouseLockedError(WarehouseError):

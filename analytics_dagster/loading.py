@@ -1,49 +1,61 @@
 """One load of one resource, from the API into the warehouse. No Dagster here.
 
-    restore state ─► extract (reads all pages) ─► normalize ─► load (one transaction a table)
+    restore state ─► land (reads all pages) ─► guard ─► extract, normalize, load with dlt
 
 dlt's state and schemas are kept in the warehouse; the working folder lives as long as the
-load, so that loads at the same time, or on other machines, share nothing but the warehouse.
-The file is locked only while it is read or written, not while the API is read. A load that
-fails before its last step has changed nothing.
+load, so that loads on other machines share nothing but the warehouse. The file is locked only
+while it is read or written, not while the API is read. A load that fails before its last step
+has changed nothing, and the last step is one transaction a table.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 import dlt
 
+from analytics_dagster.api_config import SMALLEST_REFRESH
 from analytics_dagster.api_spec import Resource
-from analytics_dagster.errors import AnalyticsError, LoadError, SandboxOverDataError
-from analytics_dagster.source import Report, reading_source
+from analytics_dagster.errors import (
+    AnalyticsError,
+    LoadError,
+    SandboxOverDataError,
+    ShrunkenError,
+)
+from analytics_dagster.landing import Landed, land
+from analytics_dagster.source import landed_source
+from analytics_dagster.table import Table
 from analytics_dagster.transport import Transport
 from analytics_dagster.warehouse import DATASET, Warehouse
 
-_MADE_UP = "made_up"
+_SMALLEST_SHARE = 0.5
+_MADE_UP, _CURSOR = "made_up", "cursor"
+
+
+Mode = Literal["incremental", "full_refresh"]
+"""Whether a load reads what is new and merges it, or reads everything and replaces the table."""
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A load that was committed: its report, and the rows of the whole table after it."""
+    """A load that was committed: what it read, and the rows of the whole table after it.
 
-    report: Report
+    `since` is where an incremental load began to read, and `cursor` where the next one will
+    go on; `deleted` are the rows that a full refresh took away.
+    """
+
+    landed: Landed
     table_rows: int
-
-    @property
-    def rows(self) -> int:
-        """Rows that were inserted or updated: read = these + rejected + duplicates."""
-        return self.report.reading.distinct - self.report.findings.rejected
-
-    @property
-    def duplicates(self) -> int:
-        """Rows that came more than once, second readings included."""
-        return self.report.reading.rows - self.report.reading.distinct
+    since: datetime | None
+    cursor: datetime | None
+    deleted: int | None
 
 
 def pipeline_for(resource: Resource, warehouse: Warehouse, folder: str) -> dlt.Pipeline:
@@ -56,48 +68,111 @@ def pipeline_for(resource: Resource, warehouse: Warehouse, folder: str) -> dlt.P
     )
 
 
-def load(
-    resource: Resource, transport: Transport, warehouse: Warehouse, *, made_up: bool = False
+def load(  # noqa: PLR0913  three of them have defaults
+    resource: Resource,
+    transport: Transport,
+    warehouse: Warehouse,
+    mode: Mode = "incremental",
+    *,
+    allow_shrink: bool = False,
+    made_up: bool = False,
 ) -> Loaded:
-    """Reads all of a resource and merges it into its table; `made_up` rows are the sandbox's.
+    """Reads a resource and merges it into its table, or replaces the table by it.
+
+    `made_up` rows are the sandbox's: real ones replace them in any mode.
 
     Raises:
         AnalyticsError: nothing was changed; the kind says why.
     """
-    report = Report()
-    with TemporaryDirectory(prefix="analytics_dagster_") as folder, _our_errors(transport):
+    with (
+        warehouse.one_load(resource.name),
+        TemporaryDirectory(prefix="analytics_dagster_") as folder,
+        _our_errors(transport),
+    ):
         pipeline = pipeline_for(resource, warehouse, folder)
+        table = Table(pipeline, resource)
         with warehouse.writing() as destination:
             pipeline.sync_destination(destination)
-        was_made_up = _was_made_up(pipeline)
-        if made_up and was_made_up is False:
+            table.mend()
+            before = _Before.of(pipeline, table, mode)
+        if made_up and before.made_up is False:
             raise SandboxOverDataError(
                 f"{warehouse.path()} holds rows of your API in {DATASET}.{resource.name}, and no "
                 "base URL is set: made-up rows are not loaded over them. Set "
                 "ANALYTICS_API_BASE_URL, or ANALYTICS_DUCKDB_PATH to another file."
             )
-        source = reading_source(resource, transport, report, {_MADE_UP: made_up})
-        pipeline.extract(source, loader_file_format="parquet")
-        pipeline.normalize()
+        if before.made_up and not made_up:
+            before = _Before(rows=0, replaces=True)
+        since = before.since(resource)
+        landed = land(resource, transport, table.undeclared_columns(), Path(folder), since)
+        if before.replaces and not allow_shrink:
+            _check_shrunken(resource, before, landed)
+        cursor = before.moved_cursor(landed.newest)
+        state = {_MADE_UP: made_up, _CURSOR: cursor and cursor.isoformat()}
         with warehouse.writing() as destination:
             pipeline.destination = destination
-            if was_made_up and not made_up:
-                _on_table(pipeline, "DELETE FROM {}")
-            pipeline.load().raise_on_failed_jobs()
-            [[table_rows]] = _on_table(pipeline, "SELECT count(*) FROM {}")
-    return Loaded(report, table_rows)
+            deleted = table.missing(landed.accepted) if before.replaces else None
+            if before.rows and not before.replaces:
+                landed.keep(*table.changed(landed.accepted, since))
+            if before.replaces or landed.rows or landed.rejected or state != before.state:
+                source = landed_source(resource, landed, state, replaces=before.replaces)
+                pipeline.extract(source, loader_file_format="parquet")
+                pipeline.normalize()
+                pipeline.load().raise_on_failed_jobs()
+            return Loaded(landed, table.rows() or 0, since, cursor, deleted)
 
 
-def _on_table(pipeline: dlt.Pipeline, statement: str) -> Any:
-    """The answer of the warehouse to a statement on the pipeline's table."""
-    with pipeline.sql_client() as client:
-        table = client.make_qualified_table_name(pipeline.pipeline_name)
-        return client.execute_sql(statement.format(table))
+@dataclass(frozen=True)
+class _Before:
+    """What a load finds: the rows of the table, and the state that the last load left."""
+
+    rows: int
+    replaces: bool
+    state: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def made_up(self) -> bool | None:
+        """Whether the rows are the sandbox's; None when nothing was loaded yet."""
+        return self.state.get(_MADE_UP)
+
+    @property
+    def cursor(self) -> datetime | None:
+        """The newest cursor value that was loaded."""
+        cursor = self.state.get(_CURSOR)
+        return datetime.fromisoformat(cursor) if cursor else None
+
+    @classmethod
+    def of(cls, pipeline: dlt.Pipeline, table: Table, mode: Mode) -> _Before:
+        """What is in the warehouse now."""
+        state = pipeline.state.get("sources", {}).get(pipeline.pipeline_name, {})
+        return cls(table.rows() or 0, mode == "full_refresh", state)
+
+    def since(self, resource: Resource) -> datetime | None:
+        """Where to begin to read; None for all. The cursor of a table without rows is none."""
+        incremental = resource.endpoint.incremental
+        if self.replaces or not self.rows or not self.cursor or not incremental:
+            return None
+        try:
+            return self.cursor - timedelta(seconds=incremental.lag)
+        except OverflowError:
+            return None
+
+    def moved_cursor(self, newest: datetime | None) -> datetime | None:
+        """The cursor after a load: never back, except with the rows themselves."""
+        if self.replaces or not self.rows:
+            return newest
+        return max(filter(None, (self.cursor, newest)), default=None)
 
 
-def _was_made_up(pipeline: dlt.Pipeline) -> bool | None:
-    """Whether the rows in the table are the sandbox's; None when nothing was loaded yet."""
-    return pipeline.state.get("sources", {}).get(pipeline.pipeline_name, {}).get(_MADE_UP)
+def _check_shrunken(resource: Resource, before: _Before, landed: Landed) -> None:
+    share = SMALLEST_REFRESH.get(resource.name, _SMALLEST_SHARE)
+    if landed.rows < share * before.rows:
+        raise ShrunkenError(
+            f"{resource.name}: the API gave {landed.rows} rows that can be loaded, and the table "
+            f"has {before.rows}; a full refresh leaves at least {share:.0%} of them. Nothing was "
+            "changed. If so many rows are really gone, run it again with allow_shrink: true, or "
+            "set another share in api_config.SMALLEST_REFRESH; otherwise ask the API's owner."
+        )
 
 
 @contextmanager

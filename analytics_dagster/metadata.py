@@ -9,6 +9,7 @@ from typing import Any
 import dagster as dg
 
 from analytics_dagster.api_spec import Column, Resource
+from analytics_dagster.landing import Landed
 from analytics_dagster.loading import Loaded
 from analytics_dagster.transport import Traffic
 from analytics_dagster.warehouse import DATASET
@@ -24,8 +25,13 @@ def declared_metadata(resource: Resource) -> dict[str, Any]:
 
 
 def load_metadata(resource: Resource, loaded: Loaded, traffic: Traffic) -> dict[str, Any]:
-    """The figures of one load; waits in seconds, `cursor_…` the span of the loaded rows."""
-    reading, findings = loaded.report.reading, loaded.report.findings
+    """The figures of one load.
+
+    Waits are in seconds. `read_since` is where the load began to read, and `cursor` where the
+    next one goes on, less its lag.
+    """
+    landed = loaded.landed
+    reading, findings = landed.reading, landed.findings
     new_columns = {
         name: Column.model_validate({"data_type": kind, "description": "Not declared; added."})
         for name, kind in findings.undeclared.items()
@@ -36,9 +42,12 @@ def load_metadata(resource: Resource, loaded: Loaded, traffic: Traffic) -> dict[
             dict(resource.columns) | new_columns, resource.primary_key
         ),
         "rows_read": reading.rows,
-        "rows_loaded": loaded.rows,
+        "rows_loaded": landed.rows,
         "rows_rejected": findings.rejected,
-        "duplicates": loaded.duplicates,
+        "rows_unchanged": landed.rows_unchanged,
+        "rows_before_cursor": landed.rows_before_cursor,
+        "rows_in_future": landed.rows_in_future,
+        "duplicates": landed.duplicates,
         "pages": reading.pages,
         "readings": reading.readings,
         "requests": traffic.requests,
@@ -47,11 +56,12 @@ def load_metadata(resource: Resource, loaded: Loaded, traffic: Traffic) -> dict[
     }
     return figures | _where_known(
         total_at_api=reading.total,
-        cursor_from=_timestamp(loaded.report.cursor_from),
-        cursor_to=_timestamp(loaded.report.cursor_to),
+        rows_deleted=loaded.deleted,
+        read_since=_timestamp(loaded.since),
+        cursor=_timestamp(loaded.cursor),
         rejected_reasons=dict(findings.reasons),
         new_fields=findings.new_fields,
-        missing_fields=_missing(resource, loaded),
+        missing_fields=_missing(resource, landed),
     )
 
 
@@ -63,11 +73,11 @@ def _timestamp(moment: datetime | None) -> dg.MetadataValue[Any] | None:
     return None if moment is None else dg.MetadataValue.timestamp(moment)
 
 
-def _missing(resource: Resource, loaded: Loaded) -> list[str]:
+def _missing(resource: Resource, landed: Landed) -> list[str]:
     """The expected columns that no row of the load had."""
     expected = [name for name, column in resource.columns.items() if column.expected]
-    seen = loaded.report.findings.seen_columns
-    return [name for name in expected if name not in seen] if loaded.rows else []
+    seen = landed.findings.seen_columns
+    return [name for name in expected if name not in seen] if landed.rows else []
 
 
 def _table_schema(columns: Mapping[str, Column], key: list[str]) -> dg.TableSchema:

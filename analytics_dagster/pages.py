@@ -1,19 +1,20 @@
 """All pages of a resource, proven complete. What counts as proof belongs here.
 
-    walk ──► evidence ──► the same pages, or a second reading, or IncompleteReadError
+    walk ──► evidence ──► what was made of the pages, or a second reading, or IncompleteReadError
 
-Pages are handed on while they are read, so a second reading hands on the rows again: merging
-on the primary key makes them one. Nothing is written before the last page is proven.
+A reading that does not add up is thrown away as a whole: what a second reading finds is not
+mixed with it.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from hashlib import blake2b
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -28,12 +29,14 @@ from analytics_dagster.transport import Transport
 MAX_PAGES = 1_000_000
 READINGS = 2
 
+T = TypeVar("T")
+
 
 @dataclass
 class Reading:
-    """What was read so far, second readings included.
+    """What the last reading found so far; `readings` counts those before it, too.
 
-    `distinct` are the rows of the last whole reading, each counted once; `total` is the
+    `distinct` are the rows, each counted once, when the reading is over; `total` is the
     number that the API claims, if it does.
     """
 
@@ -43,32 +46,39 @@ class Reading:
     readings: int = 0
     total: int | None = None
 
+    def begin(self, number: int) -> None:
+        """Forgets the reading before this one."""
+        self.pages = self.rows = self.distinct = 0
+        self.readings, self.total = number, None
 
-def read_pages(resource: Resource, transport: Transport, reading: Reading) -> Iterator[Page]:
-    """The pages in order, lazily; the last one is handed on before the proof is complete.
+
+def read_whole(
+    resource: Resource,
+    transport: Transport,
+    take: Callable[[Iterator[Page]], T],
+    reading: Reading,
+    since: datetime | None = None,
+) -> T:
+    """What `take` makes of all pages of a reading that is proven complete.
+
+    `take` is called anew for a second reading. With `since` the API is asked only for rows
+    since then, where the configuration says how.
 
     Raises:
         IncompleteReadError: two readings in a row did not add up.
         ApiError: a page could not be read.
     """
+    incremental = resource.endpoint.incremental
+    filters = incremental.params(since) if incremental else {}
     before: _Evidence | None = None
     flaw = ""
-    for _ in range(READINGS):
-        reading.readings += 1
-        evidence = _Evidence(resource)
-        for page in walk(resource, transport):
-            fresh = Page(page.rows[page.overlap :], page.total)
-            reading.pages += 1
-            reading.rows += len(fresh.rows)
-            if fresh.rows or reading.pages == 1:
-                reading.total = page.total
-            yield fresh
-            if not evidence.takes(page):
-                break
-        reading.distinct = evidence.distinct
+    for number in range(1, READINGS + 1):
+        reading.begin(number)
+        evidence = _Evidence(resource, may_grow=bool(filters))
+        taken = take(_read(walk(resource, transport, filters), reading, evidence))
         flaw = evidence.flaw(before)
         if not flaw:
-            return
+            return taken
         before = evidence
     raise IncompleteReadError(
         f"{transport.base_url}{resource.endpoint.path}: {flaw}, on {READINGS} readings. Nothing "
@@ -77,10 +87,28 @@ def read_pages(resource: Resource, transport: Transport, reading: Reading) -> It
     )
 
 
-class _Evidence:
-    """What one reading showed: the rows by identity, the totals, and where it went wrong."""
+def _read(pages: Iterator[Page], reading: Reading, evidence: _Evidence) -> Iterator[Page]:
+    for page in pages:
+        fresh = Page(page.rows[page.overlap :], page.total)
+        reading.pages += 1
+        reading.rows += len(fresh.rows)
+        if fresh.rows or reading.pages == 1:
+            reading.total = page.total
+        yield fresh
+        if not evidence.takes(page):
+            break
+    reading.distinct = evidence.distinct
 
-    def __init__(self, resource: Resource) -> None:
+
+class _Evidence:
+    """What one reading showed: the rows by identity, the totals, and where it went wrong.
+
+    What the API filters by time may grow while it is read: rows that change join it, and push
+    others on. The next load asks for those again, as no cursor is later than the start of the
+    reading; so this one is complete when as many rows came as its first total says.
+    """
+
+    def __init__(self, resource: Resource, *, may_grow: bool) -> None:
         self._key = [api_name(column) for column in resource.primary_key]
         # Eight bytes a row, so that ten million rows are no burden.
         self.identities = array("q")
@@ -88,6 +116,8 @@ class _Evidence:
         self._count = 0
         self._totals: list[int] = []
         self._has_honest_total = True
+        self._may_grow = may_grow
+        self._pushed_on = 0
         self._stopped_by = ""
         self._repeats = False
 
@@ -110,7 +140,10 @@ class _Evidence:
             self._repeats = True
             self._stopped_by = f"after {len(self.identities)} rows the API repeats a page"
         elif page.overlap and identities[:1] != [self.identities[-1]]:
-            self._stopped_by = "the pages shift while they are read"
+            if self._may_grow and self.identities[-1] in identities:
+                self._pushed_on += identities.index(self.identities[-1])
+            else:
+                self._stopped_by = "the pages shift while they are read"
         self._pages.add(fingerprint)
         self.identities.extend(identities[page.overlap :])
         self._take_total(page)
@@ -130,13 +163,17 @@ class _Evidence:
     def flaw(self, before: _Evidence | None) -> str:
         """Why this reading is no proof, or nothing; `before` is the reading before it."""
         rows, totals = len(self.identities), self._totals if self._has_honest_total else []
-        if len(set(totals)) > 1:
+        grown = self._may_grow and totals and rows - self._pushed_on >= totals[0]
+        all_came = bool(grown) and rows >= totals[-1]
+        if self._pushed_on and not all_came:
+            return "the pages shift while they are read"
+        if len(set(totals)) > 1 and not all_came:
             return "the API's total moved from {} to {} while it was read".format(*totals)
         if self._repeats:
             return self._stopped_by
         if totals and rows < totals[0]:
             return f"the API claims {totals[0]} rows and gave {rows}"
-        repeated = rows - self.distinct
+        repeated = rows - self.distinct - self._pushed_on
         if repeated and (before is None or before.identities != self.identities):
             return self._stopped_by or f"{repeated} of {rows} rows came twice: the pages shift"
         return self._stopped_by

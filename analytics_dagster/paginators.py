@@ -21,13 +21,14 @@ from analytics_dagster.transport import Answer, Transport
 GetPage = Callable[[dict[str, Any]], Page]
 
 
-def walk(resource: Resource, transport: Transport) -> Iterator[Page]:
+def walk(resource: Resource, transport: Transport, filters: dict[str, Any]) -> Iterator[Page]:
     """The pages of a resource, the empty one at the end included."""
     endpoint = resource.endpoint
     parse = page_parser(resource)
+    asked = endpoint.params | filters
 
     def get(params: dict[str, Any]) -> Page:
-        return transport.get(endpoint.path, endpoint.params | params, parse)
+        return transport.get(endpoint.path, asked | params, parse)
 
     match endpoint.paginator:
         case OffsetPaginator() as paginator:
@@ -35,7 +36,7 @@ def walk(resource: Resource, transport: Transport) -> Iterator[Page]:
         case PageNumberPaginator() as paginator:
             return _by_number(paginator, get)
         case DltPaginator() as paginator:
-            return _by_dlt(resource, paginator, transport)
+            return _by_dlt(resource, paginator, transport, asked)
 
 
 def _by_offset(paginator: OffsetPaginator, get: GetPage) -> Iterator[Page]:
@@ -62,13 +63,15 @@ def _by_number(paginator: PageNumberPaginator, get: GetPage) -> Iterator[Page]:
             return
 
 
-def _by_dlt(resource: Resource, paginator: DltPaginator, transport: Transport) -> Iterator[Page]:
+def _by_dlt(
+    resource: Resource, paginator: DltPaginator, transport: Transport, params: dict[str, Any]
+) -> Iterator[Page]:
     from dlt.sources.helpers.rest_client.client import RESTClient
 
     endpoint = resource.endpoint
     pages = RESTClient(transport.base_url, session=_Session(transport, resource)).paginate(
         endpoint.path,
-        params=dict(endpoint.params),
+        params=params,
         paginator=paginator.build(),
         data_selector=endpoint.data_selector,
     )

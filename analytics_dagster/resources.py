@@ -55,7 +55,7 @@ class AnalyticsApi(dg.ConfigurableResource["AnalyticsApi"]):
     @property
     def is_sandbox(self) -> bool:
         """Whether the rows are made up: neither a base URL nor a key is set."""
-        return self.location() is None and _api_key() is None
+        return self.location() is None and find_api_key() is None
 
     def location(self) -> str | None:
         """The base URL as it is set, or None."""
@@ -79,21 +79,22 @@ class AnalyticsApi(dg.ConfigurableResource["AnalyticsApi"]):
                 yield self
             return
         self._location = _checked_url(self.location())
-        self._key = _checked_key(_api_key())
+        self._key = _checked_key(find_api_key())
         yield self
 
     @contextmanager
-    def connect(self, client: Client) -> Iterator[Transport]:
-        """The way to the API, open while the block runs."""
+    def connect(self, client: Client, *, in_a_hurry: bool = False) -> Iterator[Transport]:
+        """The way to the API, open while the block runs; in a hurry nothing is tried again."""
         limits = TimeLimits(self.connect_timeout, self.read_timeout, self.total_timeout)
-        transport = Transport(
-            self._location, client, self._key, retries=self.retries, limits=limits
-        )
+        retries = self.retries
+        if in_a_hurry:
+            limits, retries = TimeLimits(connect=3, read=5, total=8), 0
+        transport = Transport(self._location, client, self._key, retries=retries, limits=limits)
         with transport.open():
             yield transport
 
 
-def _api_key() -> str | None:
+def find_api_key() -> str | None:
     """The key from the environment, else from dlt's secrets; None when neither has one."""
     key = os.environ.get(KEY_VARIABLE)
     return key if key is not None else dlt.secrets.get("api_key")

@@ -93,8 +93,14 @@ class Transport:
             finally:
                 self._pool.clear()
 
-    def get(self, url: str, params: Mapping[str, Any], parse: Callable[[Answer], T]) -> T:
-        """What `parse` makes of the 200 answer to a GET.
+    def get(
+        self,
+        url: str,
+        params: Mapping[str, Any],
+        parse: Callable[[Answer], T],
+        headers: Mapping[str, str] | None = None,
+    ) -> T:
+        """What `parse` makes of the answer to a GET: a 200, or a 304 where `headers` ask for it.
 
         `url` is absolute or a path below the base URL. When `parse` raises
         `MalformedBodyError` the request is sent again, as after a broken connection.
@@ -105,7 +111,7 @@ class Transport:
         below = url if urlsplit(url).scheme else f"{self.base_url}/{url.lstrip('/')}"
         try:
             target = _with_query(self._same_origin(self.base_url, below), params)
-            parsed: T = self._retrying()(self._attempt, target, parse)
+            parsed: T = self._retrying()(self._attempt, target, parse, headers or {})
         except ApiError as error:
             tried = f" It was tried {self._retries + 1} times." if error.transient else ""
             error.args = (self.redactor.text(str(error)) + tried,)
@@ -126,15 +132,16 @@ class Transport:
         self.traffic.retries += 1
         self.traffic.seconds_waited += state.upcoming_sleep
 
-    def _attempt(self, url: str, parse: Callable[[Answer], T]) -> T:
+    def _attempt(self, url: str, parse: Callable[[Answer], T], headers: Mapping[str, str]) -> T:
         for _ in range(MAX_REDIRECTS + 1):
-            answer = self._exchange(url)
+            answer = self._exchange(url, headers)
             if answer.status not in (301, 302, 303, 307, 308):
                 break
             url = self._same_origin(url, answer.headers.get("location", ""))
         else:
             raise RedirectError(f"{url}: more than {MAX_REDIRECTS} redirects, one after another")
-        if answer.status != HTTPStatus.OK:
+        is_unchanged = answer.status == HTTPStatus.NOT_MODIFIED and "If-None-Match" in headers
+        if answer.status != HTTPStatus.OK and not is_unchanged:
             raise bad_status(url, answer.status, answer.headers, self._clock.time())
         try:
             return parse(self._redacted(answer))
@@ -142,13 +149,13 @@ class Transport:
             problem = str(error)
         raise MalformedBodyError(f"{url}: {problem}")
 
-    def _exchange(self, url: str) -> Answer:
+    def _exchange(self, url: str, headers: Mapping[str, str]) -> Answer:
         self.traffic.requests += 1
         failure: Exception | None = None
         answer = None
         with Deadline(self._limits.total) as deadline:
             try:
-                answer = self._request(url)
+                answer = self._request(url, headers)
             except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
                 failure = error
         # An answer without a length ends where the deadline cut it: it looks whole, and is not.
@@ -156,11 +163,11 @@ class Transport:
             raise broken_exchange(url, failure, self._limits, deadline_passed=deadline.passed)
         return answer
 
-    def _request(self, url: str) -> Answer:
+    def _request(self, url: str, headers: Mapping[str, str]) -> Answer:
         response = self._pool.request(
             "GET",
             _with_query(url, self._authentication.params),
-            headers=self._headers | self._authentication.headers,
+            headers={**self._headers, **headers, **self._authentication.headers},
             preload_content=False,
             redirect=False,
         )

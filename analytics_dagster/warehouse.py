@@ -15,9 +15,17 @@ import dlt
 import duckdb
 from dlt.common.destination import Destination
 from dlt.destinations.impl.duckdb.configuration import DuckDbCredentials
+from filelock import FileLock, Timeout
 from pydantic import Field
 
-from analytics_dagster.errors import SettingError, WarehouseLockedError, WarehousePathError
+from analytics_dagster.errors import (
+    OverlapError,
+    SettingError,
+    WarehouseError,
+    WarehouseLockedError,
+    WarehousePathError,
+)
+from analytics_dagster.sql import literal
 
 DATASET = "analytics"
 # Without a name of its own the file analytics.duckdb would be the catalog `analytics`, and
@@ -41,6 +49,11 @@ class Warehouse(dg.ConfigurableResource[None]):
         gt=0,
         description="Seconds to wait while another program holds the DuckDB file.",
     )
+    overlap_timeout: float = Field(
+        default=600,
+        gt=0,
+        description="Seconds to wait while another run loads the same resource.",
+    )
 
     def path(self) -> Path:
         """The absolute path of the DuckDB file.
@@ -61,11 +74,51 @@ class Warehouse(dg.ConfigurableResource[None]):
         return dlt.destinations.duckdb()
 
     @contextmanager
+    def one_load(self, resource: str) -> Iterator[None]:
+        """While the block runs, no other run loads the resource into this file.
+
+        One load reads the API after the other: of two at the same time the one that ends last
+        could put old rows over new ones. The file beside the DuckDB file stays; the lock goes
+        with the process.
+
+        Raises:
+            OverlapError: another run loaded the resource for `overlap_timeout` seconds.
+            WarehousePathError: the folder cannot be written.
+        """
+        path = self.path()
+        file = path.with_name(f"{path.name}.{resource}.lock")
+        # Whoever may write the DuckDB file may lock it, too.
+        lock = FileLock(file, self.overlap_timeout, mode=0o666, poll_interval=0.1)
+        failure: WarehouseError | None = None
+        try:
+            # The lock would make the folder, and a mistyped path a second warehouse.
+            path.parent.stat()
+            lock.acquire()
+            file.write_text(f"process {os.getpid()}")
+        except Timeout:
+            failure = OverlapError(
+                f"{resource} is being loaded by {file.read_text() or 'another run'}, for longer "
+                f"than {self.overlap_timeout:g} s. Nothing was read or written. Wait for that run "
+                "to end, or end it, and run again."
+            )
+        except OSError as error:
+            failure = WarehousePathError(
+                f"{PATH_VARIABLE}: {file} cannot be written: {error.strerror}. Set "
+                f"{PATH_VARIABLE} to a DuckDB file in a folder that exists and that you may write."
+            )
+        if failure:
+            raise failure
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @contextmanager
     def writing(self) -> Iterator[AnyDestination]:
         """The file as a dlt destination, locked by DuckDB while the block runs.
 
-        It has transactions: dlt merges by DELETE and INSERT, and without them a process that
-        is killed in between leaves the table empty.
+        It has transactions: dlt merges and replaces by DELETE and INSERT, and without them a
+        process that is killed in between leaves the table empty.
 
         Raises:
             WarehouseLockedError: another program held the file for `lock_timeout` seconds.
@@ -75,13 +128,14 @@ class Warehouse(dg.ConfigurableResource[None]):
         with duckdb.connect(config={"temp_directory": f"{path}.tmp"}) as connection:
             self._attach(connection, path, time.monotonic() + self.lock_timeout)
             credentials = DuckDbCredentials(connection, local_config={"schema": f"{CATALOG}.main"})
-            yield dlt.destinations.duckdb(credentials, supports_transactions=True)
+            yield dlt.destinations.duckdb(
+                credentials, supports_transactions=True, replace_strategy="insert-from-staging"
+            )
 
     def _attach(self, connection: duckdb.DuckDBPyConnection, path: Path, give_up_at: float) -> None:
-        quoted = str(path).replace("'", "''")
         while True:
             try:
-                connection.execute(f"ATTACH '{quoted}' AS {CATALOG}")
+                connection.execute(f"ATTACH {literal(path)} AS {CATALOG}")
                 return
             except duckdb.Error as error:
                 problem = str(error)

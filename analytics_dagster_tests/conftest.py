@@ -44,8 +44,8 @@ class TurnedClock:
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting of this machine reaches a test."""
-    for name in ("API_BASE_URL", "API_KEY", "DUCKDB_PATH"):
-        monkeypatch.delenv(f"ANALYTICS_{name}", raising=False)
+    for name in [name for name in os.environ if name.startswith("ANALYTICS_")]:
+        monkeypatch.delenv(name)
     for name in ("http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)

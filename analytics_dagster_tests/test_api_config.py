@@ -20,7 +20,6 @@ from analytics_dagster.api_spec import (
     OffsetPaginator,
     PageNumberPaginator,
 )
-from analytics_dagster.columns import CURSOR
 from analytics_dagster.errors import ApiConfigError
 from analytics_dagster_tests.fake_api import FakeApi
 
@@ -111,7 +110,11 @@ def test_dlt_takes_the_configuration_as_its_own() -> None:
 
 def test_dlt_itself_reads_the_api_with_it(api: FakeApi) -> None:
     """Key, paths, pages and selector are right: all rows of all resources arrive."""
-    api.rows = {name: [{"id": f"{name} {n}"} for n in range(250)] for name in STATISTICS}
+    moment = "2026-11-23T10:00:00Z"
+    api.rows = {
+        name: [{"id": f"{name} {n}", "current_timestamp": moment} for n in range(250)]
+        for name in STATISTICS
+    }
     source = rest_api_source(for_dlt(api.base_url, api.key))
     assert sorted(row["id"] for row in source) == sorted(
         row["id"] for rows in api.rows.values() for row in rows
@@ -145,7 +148,7 @@ def test_the_columns_are_those_of_the_api(spec: ApiSpec, index: int, name: str) 
     assert [(n, (c.data_type, c.nullable)) for n, c in resource.columns.items()] == list(
         (IDENTITY | statistics).items()
     )
-    assert CURSOR in resource.columns
+    assert "current_timestamp" in resource.columns
 
 
 @by_resource

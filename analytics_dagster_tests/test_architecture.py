@@ -12,7 +12,10 @@ import analytics_dagster
 PACKAGE = Path(analytics_dagster.__file__).parent
 ORDER = str(analytics_dagster.__doc__).partition("other:")[2].replace("\n", " ").rstrip(". \n")
 MODULES = [name.strip() for name in ORDER.split(",")]
-KNOW_DAGSTER = {"resources", "warehouse", "loading", "metadata", "assets", "jobs", "definitions"}
+KNOW_DAGSTER = {
+    *("resources", "warehouse", "metadata", "assets", "jobs", "definitions"),
+    *("in_flight", "schedules", "sensors", "run_failures", "alerts"),
+}
 
 
 def imports(module: str) -> set[str]:

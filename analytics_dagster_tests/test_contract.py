@@ -8,7 +8,6 @@ from typing import Any, TypeAlias
 
 import pyarrow as pa
 import pytest
-from dlt.common.normalizers.naming.snake_case import NamingConvention
 
 from analytics_dagster.api_spec import ApiSpec, Column, Resource
 from analytics_dagster.columns import api_name
@@ -93,11 +92,9 @@ DECLARED = {
     **{f"a_{kind}": Column.model_validate({"data_type": kind}) for kind in ARROW_TYPES},
 }
 
-normalize = NamingConvention().normalize_identifier
-
 
 def contract(known: dict[str, str] | None = None, resource: str = "agents_overview") -> Contract:
-    return Contract(described(resource), known or {}, normalize)
+    return Contract(described(resource), known or {})
 
 
 def described(name: str) -> Resource:
@@ -281,7 +278,7 @@ def test_a_table_has_exactly_the_declared_columns(spec: ApiSpec, index: int, row
         {api_name(name): values.get(name, number) for name in reversed(resource.columns)}
         for number in range(rows)
     ]
-    batch = Contract(resource, {}, normalize).batch(given)
+    batch = Contract(resource, {}).batch(given)
     assert batch.accepted.num_rows == rows
     assert batch.rejected.num_rows == 0
     assert [(f.name, f.type, f.nullable) for f in batch.accepted.schema] == [

@@ -18,6 +18,7 @@ from analytics_dagster.api_reader import read_spec
 from analytics_dagster.api_spec import ApiSpec
 from analytics_dagster.assets import GROUP, build_assets
 from analytics_dagster.definitions import defs
+from analytics_dagster.jobs import build_jobs
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -71,9 +72,17 @@ def test_the_names_that_others_rely_on() -> None:
         "analytics/current_queue_activity",
     }
     assert {job.name for job in repository.get_all_jobs() if not job.name.startswith("__")} == {
-        "incremental_load"
+        "incremental_load",
+        "full_refresh",
     }
-    assert [*repository.schedule_defs, *repository.sensor_defs] == []
+    assert {item.name: item.default_status.name for item in repository.schedule_defs} == {
+        "incremental_load_schedule": "RUNNING",
+        "full_refresh_schedule": "STOPPED",
+    }
+    assert {item.name: item.default_status.name for item in repository.sensor_defs} == {
+        "change_sensor": "STOPPED",
+        "failure_alert": "RUNNING",
+    }
     assert set(repository.get_top_level_resources()) == {"analytics_api", "warehouse"}
 
 
@@ -111,14 +120,13 @@ def with_calls(**changes: Any) -> Any:
 
 def test_one_entry_more_is_one_asset_more_in_every_job() -> None:
     """The asset, its columns and its place in the jobs follow from the entry."""
-    from analytics_dagster.jobs import incremental_load
-
-    more = dg.Definitions.merge(
-        dg.Definitions(assets=build_assets(read_spec(with_calls())), jobs=[incremental_load]),
-        dg.Definitions(resources=defs.resources),
+    spec = read_spec(with_calls())
+    more = dg.Definitions(
+        assets=build_assets(spec), jobs=build_jobs(spec), resources=defs.resources
     )
     key = dg.AssetKey(["analytics", "calls"])
-    assert key in more.resolve_job_def("incremental_load").asset_layer.selected_asset_keys
+    for job in ("incremental_load", "full_refresh"):
+        assert key in more.resolve_job_def(job).asset_layer.selected_asset_keys
     metadata = more.resolve_asset_graph().get(key).metadata
     assert [column.name for column in metadata["dagster/column_schema"].columns] == ["id"]
 

@@ -145,7 +145,8 @@ def test_an_answer_that_is_no_page_is_described(
     """The message names the URL and what came, without a word of the body."""
     api.always("agents_overview", fault)
     message = told(loaded.run("agents_overview"))
-    assert f"{api.base_url}/v1/agents_overview?limit=100&offset=0" in message
+    assert f"{api.base_url}/v1/agents_overview?updated_since=2026-11-23T09" in message
+    assert "&limit=100&offset=0: " in message
     assert [word for word in words if word not in message] == []
     assert "Agent 1" not in message
     assert_unchanged(loaded)
@@ -222,12 +223,13 @@ def test_two_fields_for_one_column_are_an_error(loaded: Project, api: FakeApi) -
     assert_unchanged(loaded)
 
 
-def test_a_load_that_the_database_refuses_shows_no_row(loaded: Project) -> None:
+def test_a_load_that_the_database_refuses_shows_no_row(loaded: Project, api: FakeApi) -> None:
     """A view where the table should be: red, in words without values, data kept."""
     with duckdb.connect(str(loaded.path)) as connection:
         connection.execute("USE analytics.analytics")
         connection.execute("ALTER TABLE agents_overview RENAME TO kept")
         connection.execute("CREATE VIEW agents_overview AS FROM kept")
+    api.rows["agents_overview"] = agents(4)
     message = told(loaded.run("agents_overview"))
     assert "LoadError" in message
     assert "Agent 1" not in message

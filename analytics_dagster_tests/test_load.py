@@ -46,7 +46,7 @@ def test_the_figures_of_a_load_add_up(project: Project, api: FakeApi) -> None:
     }
     assert (figures["duplicates"], figures["dagster/row_count"]) == (0, 248)
     assert (figures["pages"], figures["requests"], figures["total_at_api"]) == (4, 4, 250)
-    assert figures["cursor_from"] == figures["cursor_to"] == 1795428000
+    assert figures["cursor"] == 1795428000
 
 
 def test_rows_that_break_the_contract_are_kept_with_the_reason(
@@ -158,7 +158,7 @@ def test_a_resource_needs_no_cursor(
     api.rows["calls"] = [{"id": 1, "current_timestamp": 5}, {"id": 2, "current_timestamp": 6}]
     figures = project.run("calls", spec=read_spec(added)).metadata("calls")
     assert figures["dagster/row_count"] == 2
-    assert "cursor_to" not in figures
+    assert "cursor" not in figures
 
 
 def test_a_new_field_on_a_late_page_is_no_trouble(project: Project, api: FakeApi) -> None:
@@ -213,7 +213,7 @@ def test_retries_are_counted_and_shown(project: Project, api: FakeApi) -> None:
 def test_the_warehouse_is_all_that_a_load_leaves_behind(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Dlt's working folder is a temporary one and gone after the run."""
+    """Dlt's working folder is a temporary one and gone after the run; a lock's file is empty."""
     work = project.path.parent / "work"
     work.mkdir()
     monkeypatch.setenv("TMPDIR", str(work))
@@ -221,7 +221,7 @@ def test_the_warehouse_is_all_that_a_load_leaves_behind(
     monkeypatch.setenv("HOME", str(project.path.parent / "home"))
     project.run("agents_overview")
     left = {path.name for path in project.path.parent.iterdir()}
-    assert left == {"work", "analytics.duckdb"}
+    assert left == {"work", "analytics.duckdb", "analytics.duckdb.agents_overview.lock"}
     assert [path for path in work.iterdir() if path.name.startswith("analytics_dagster_")] == []
 
 

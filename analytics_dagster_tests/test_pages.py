@@ -13,13 +13,14 @@ import pytest
 
 from analytics_dagster import pages
 from analytics_dagster.api_spec import ApiSpec, Resource
+from analytics_dagster.envelope import Page
 from analytics_dagster.errors import (
     ApiError,
     IncompleteReadError,
     MalformedBodyError,
     RedirectError,
 )
-from analytics_dagster.pages import Reading, read_pages
+from analytics_dagster.pages import Reading, read_whole
 from analytics_dagster.transport import Transport
 from analytics_dagster_tests.conftest import TurnedClock
 from analytics_dagster_tests.fake_api import (
@@ -70,12 +71,15 @@ def read(
     transport: Transport, described: Resource | None = None, reading: Reading | None = None
 ) -> Rows:
     """All rows, in the order in which they came."""
-    found: Rows = []
-    stream = read_pages(described or resource(), transport, reading or Reading())
-    for number, page in enumerate(stream):
-        assert number < FOREVER, "no end in sight"
-        found += page.rows
-    return found
+
+    def take(stream: Iterator[Page]) -> Rows:
+        found: Rows = []
+        for number, page in enumerate(stream):
+            assert number < FOREVER, "no end in sight"
+            found += page.rows
+        return found
+
+    return read_whole(described or resource(), transport, take, reading or Reading())
 
 
 @contextmanager
@@ -259,8 +263,8 @@ def test_rows_that_the_api_really_serves_twice_are_accepted_and_counted(
     api.rows["agents"].insert(130, row(7))
     api.total = total
     reading = Reading()
-    assert read(transport, reading=reading) == 2 * api.rows["agents"]
-    assert (reading.readings, reading.rows, reading.distinct) == (2, 502, 250)
+    assert read(transport, reading=reading) == api.rows["agents"]
+    assert (reading.readings, reading.rows, reading.distinct) == (2, 251, 250)
 
 
 @pytest.mark.parametrize(
@@ -488,7 +492,10 @@ def test_a_value_is_read_as_it_is_written(
 ) -> None:
     """Long integers are not rounded, and what JSON should not hold does not break the page."""
     api.rows["agents"] = []
-    api.on("agents", raw(b'{"data": [{"id": 1, "calls": %s}, {"id": 2}]}' % written.encode()))
+    api.on(
+        "agents",
+        raw(b'{"data": [{"id": 1, "calls": %s}, {"id": 2}], "total": 2}' % written.encode()),
+    )
     assert repr(read(transport, resource(paginator))) == repr(
         [{"id": 1, "calls": value}, {"id": 2}]
     )
@@ -499,7 +506,8 @@ def test_an_integer_too_long_for_python_does_not_break_the_page(
 ) -> None:
     """Python reads integers of up to 4300 digits; the rows beside a longer one are good."""
     api.rows["agents"] = []
-    api.on("agents", raw(b'{"data": [{"id": 1, "calls": %s}, {"id": 2}]}' % (b"9" * 5000)))
+    page = b'{"data": [{"id": 1, "calls": %s}, {"id": 2}], "total": 2}'
+    api.on("agents", raw(page % (b"9" * 5000)))
     assert [row["id"] for row in read(transport)] == [1, 2]
 
 
@@ -583,12 +591,16 @@ def test_pages_come_in_order_and_only_when_they_are_asked_for(
 ) -> None:
     """A page is handed on before the next one is requested."""
     kind.prepare(api)
-    stream = read_pages(resource(kind.paginator), transport, Reading())
-    found: Rows = []
-    for requests in range(3):
-        assert len(api.requests) == requests
-        found += next(stream).rows
-        assert found == api.rows["agents"][: len(found)]
+
+    def take(stream: Iterator[Page]) -> None:
+        found: Rows = []
+        for requests in range(3):
+            assert len(api.requests) == requests
+            found += next(stream).rows
+            assert found == api.rows["agents"][: len(found)]
+        list(stream)
+
+    read_whole(resource(kind.paginator), transport, take, Reading())
 
 
 @every_kind
@@ -597,9 +609,14 @@ def test_no_more_than_one_page_is_held(api: FakeApi, transport: Transport, kind:
     kind.prepare(api)
     kept: Rows = []
     alone = [object()]
-    for page in read_pages(resource(kind.paginator), transport, Reading()):
-        assert {sys.getrefcount(kept[n]) for n in range(len(kept))} <= {sys.getrefcount(alone[0])}
-        kept += page.rows
+
+    def take(stream: Iterator[Page]) -> None:
+        for page in stream:
+            counts = {sys.getrefcount(kept[n]) for n in range(len(kept))}
+            assert counts <= {sys.getrefcount(alone[0])}
+            kept.extend(page.rows)
+
+    read_whole(resource(kind.paginator), transport, take, Reading())
     assert len(kept) == 250
 
 

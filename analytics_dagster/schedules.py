@@ -1,0 +1,82 @@
+"""The schedules: when the jobs run by themselves."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import dagster as dg
+
+from analytics_dagster.api_spec import ApiSpec
+from analytics_dagster.assets import LoadConfig, key_of
+from analytics_dagster.errors import SettingError
+from analytics_dagster.in_flight import resources_in_flight, told
+from analytics_dagster.jobs import FULL_REFRESH, INCREMENTAL_LOAD
+from analytics_dagster.loading import Mode
+
+CRON_VARIABLE = "ANALYTICS_SCHEDULE"
+TIME_ZONE_VARIABLE = "ANALYTICS_TIME_ZONE"
+EVERY_QUARTER_OF_AN_HOUR = "*/15 * * * *"
+SUNDAY_NIGHT = "30 2 * * 0"
+
+
+def build_schedules(spec: ApiSpec) -> list[dg.ScheduleDefinition]:
+    """The schedules of both jobs: incremental loads are on by default, full refreshes are off.
+
+    Raises:
+        SettingError: the cron string or the time zone in the environment is none.
+    """
+    cron = os.environ.get(CRON_VARIABLE, EVERY_QUARTER_OF_AN_HOUR)
+    on, off = dg.DefaultScheduleStatus.RUNNING, dg.DefaultScheduleStatus.STOPPED
+    return [
+        _schedule(INCREMENTAL_LOAD, cron, on, _ticker(spec, INCREMENTAL_LOAD, "incremental")),
+        _schedule(FULL_REFRESH, SUNDAY_NIGHT, off, _ticker(spec, FULL_REFRESH, "full_refresh")),
+    ]
+
+
+Tick = dg.RunRequest | dg.SkipReason
+
+
+def _schedule(
+    job: str,
+    cron: str,
+    status: dg.DefaultScheduleStatus,
+    tick: Callable[[dg.ScheduleEvaluationContext], Tick],
+) -> dg.ScheduleDefinition:
+    time_zone = os.environ.get(TIME_ZONE_VARIABLE, "UTC")
+    try:
+        return dg.ScheduleDefinition(
+            name=f"{job}_schedule",
+            job_name=job,
+            cron_schedule=cron,
+            execution_timezone=time_zone,
+            execution_fn=tick,
+            default_status=status,
+            description=f"Runs {job}, for the resources that are not being loaded already.",
+        )
+    except dg.DagsterInvalidDefinitionError:
+        problem = (
+            f"{CRON_VARIABLE}={cron!r} or {TIME_ZONE_VARIABLE}={time_zone!r} cannot be used. Set "
+            f"the one to a cron string like {EVERY_QUARTER_OF_AN_HOUR!r}, the other to a time "
+            "zone like 'Europe/Berlin', or unset them."
+        )
+    raise SettingError(problem)
+
+
+def _ticker(spec: ApiSpec, job: str, mode: Mode) -> Callable[[dg.ScheduleEvaluationContext], Tick]:
+    def tick(context: dg.ScheduleEvaluationContext) -> Tick:
+        # After a pause every missed tick comes: a run that began since has loaded it all.
+        since = dg.RunsFilter(job_name=job, created_after=context.scheduled_execution_time)
+        if later := context.instance.get_run_records(since, limit=1):
+            run = later[0].dagster_run.run_id[:8]
+            return dg.SkipReason(f"This tick comes late, and run {run} began after it was due.")
+        busy = resources_in_flight(context.instance, spec)
+        free = [resource.name for resource in spec.resources if resource.name not in busy]
+        if not free:
+            return dg.SkipReason(f"All resources are being loaded: {told(busy)}.")
+        return dg.RunRequest(
+            asset_selection=[key_of(name) for name in free],
+            run_config=dg.RunConfig(ops={name: LoadConfig(mode=mode) for name in free}),
+        )
+
+    return tick
