@@ -111,8 +111,10 @@ def load(  # noqa: PLR0913  three of them have defaults
         state = {_MADE_UP: made_up, _CURSOR: cursor and cursor.isoformat()}
         with warehouse.writing() as destination:
             pipeline.destination = destination
-            deleted = table.missing(landed.accepted) if before.replaces else None
-            if before.rows and not before.replaces:
+            deleted = 0 if before.replaces else None
+            if before.rows and before.replaces:
+                deleted = table.missing(landed.accepted)
+            elif before.rows:
                 landed.keep(*table.changed(landed.accepted, since))
             if before.replaces or landed.rows or landed.rejected or state != before.state:
                 source = landed_source(resource, landed, state, replaces=before.replaces)
