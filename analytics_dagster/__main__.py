@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import dagster as dg
 from dotenv import load_dotenv
+from filelock import FileLock
 from tabulate import tabulate
 
 from analytics_dagster.api_spec import REJECTED_ROWS
@@ -49,8 +51,14 @@ def _run() -> dg.ExecuteInProcessResult:
     else:
         print(f"Loading {api.location()} into {path} …\n", flush=True)
     job = defs.resolve_job_def(INCREMENTAL_LOAD)
-    with dg.DagsterInstance.get() as instance:
+    with _instance() as instance:
         return job.execute_in_process(instance=instance, run_config=_QUIET, raise_on_error=False)
+
+
+def _instance() -> dg.DagsterInstance:
+    # Dagster makes its tables when they are missing, and two processes at once do not agree.
+    with FileLock(Path(os.environ["DAGSTER_HOME"]) / "instance.lock", timeout=60):
+        return dg.DagsterInstance.get()
 
 
 def _report(result: dg.ExecuteInProcessResult) -> Iterator[str]:

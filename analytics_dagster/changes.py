@@ -6,7 +6,6 @@ than the last loaded one. From any other the total and its first row are compare
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -14,7 +13,7 @@ from http import HTTPStatus
 from typing import Any
 
 from analytics_dagster.api_spec import DltPaginator, OffsetPaginator, PageNumberPaginator, Resource
-from analytics_dagster.envelope import Page, page_parser
+from analytics_dagster.envelope import page_parser
 from analytics_dagster.transport import Answer, Transport
 
 
@@ -22,13 +21,15 @@ from analytics_dagster.transport import Answer, Transport
 class Glance:
     """What one look at a resource showed.
 
-    `fingerprint` changes when the resource does, and holds nothing of a row; `etag` is the
-    API's, for the next look. `is_empty` says that there are no rows since the moment asked for.
+    `fingerprint` changes when the resource does, and holds nothing of a row. `etag` is the
+    API's, for the next look that asks for the same. `is_empty` says that there are no rows since
+    the moment asked for.
     """
 
+    asked: str
     fingerprint: str
-    etag: str = ""
-    is_empty: bool = False
+    etag: str
+    is_empty: bool
 
 
 def glance(
@@ -43,25 +44,22 @@ def glance(
     filters: dict[str, Any] = {}
     if newest and endpoint.incremental:
         filters = endpoint.incremental.params(newest + timedelta(microseconds=1))
-    asked = json.dumps(filters, default=str)
-    known = before.etag if before and before.fingerprint.startswith(asked) else ""
+    asked = repr(filters)
     parse = page_parser(resource)
 
-    def look(answer: Answer) -> Glance | None:
-        if answer.status == HTTPStatus.NOT_MODIFIED:
-            return None
+    def look(answer: Answer) -> Glance:
+        if before and answer.status == HTTPStatus.NOT_MODIFIED:
+            return before
         page = parse(answer)
         etag = answer.headers.get("etag", "")
-        found = etag or sha256(_told(page).encode(errors="replace")).hexdigest()
-        return Glance(f"{asked} {found}", etag, is_empty=bool(filters) and not page.rows)
+        told = repr((page.total, page.rows[:1])).encode(errors="replace")
+        is_empty = bool(filters) and not page.rows
+        return Glance(asked, etag or sha256(told).hexdigest(), etag, is_empty)
 
-    headers = {"If-None-Match": known} if known else {}
+    is_known = before and before.etag and before.asked == asked
+    headers = {"If-None-Match": before.etag} if before and is_known else {}
     params = endpoint.params | filters | _first_row(resource)
-    return transport.get(endpoint.path, params, look, headers) or before or Glance("")
-
-
-def _told(page: Page) -> str:
-    return repr((page.total, page.rows[:1]))
+    return transport.get(endpoint.path, params, look, headers)
 
 
 def _first_row(resource: Resource) -> dict[str, Any]:

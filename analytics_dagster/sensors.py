@@ -85,7 +85,8 @@ class _Tick:
         if asked_at > load.at:
             is_due = time.time() - asked_at > ASK_AGAIN
         else:
-            is_due = not seen.is_empty and not (memory and memory.glance == seen)
+            known = memory.glance.fingerprint if memory else None
+            is_due = not seen.is_empty and seen.fingerprint != known
         if is_due:
             self.changed.append(resource.name)
             asked_at = time.time()

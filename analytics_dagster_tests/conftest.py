@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,11 +33,11 @@ class TurnedClock:
         self.sleeps: list[float] = []
         self.now = time.time()
 
-    def sleep(self, seconds: float) -> None:  # noqa: D102
+    def sleep(self, seconds: float) -> None:
         self.sleeps.append(seconds)
         self.now += seconds
 
-    def time(self) -> float:  # noqa: D102
+    def time(self) -> float:
         return self.now
 
 
@@ -117,19 +117,29 @@ class Project:
         self._set("ANALYTICS_API_BASE_URL", api.base_url)
         self._set("ANALYTICS_API_KEY", api.key)
 
+    def refresh(self, *resources: str, **config: Any) -> Run:
+        """As `run`, as a full refresh."""
+        return self.run(*resources, config={"mode": "full_refresh", **config})
+
     def run(
-        self, *resources: str, spec: ApiSpec | None = None, retries: int = 0, **config: Any
+        self,
+        *resources: str,
+        spec: ApiSpec | None = None,
+        config: Mapping[str, Any] | None = None,
+        retries: int = 0,
+        overlap_timeout: float = 60,
     ) -> Run:
-        """Materializes the named resources, or all, in this process."""
+        """Materializes the named resources, or all, in this process, with this config of each."""
         spec = spec or read_spec(REST_API)
         selected = resources or tuple(resource.name for resource in spec.resources)
         result = dg.materialize(
             build_assets(spec),
             selection=[dg.AssetKey([DATASET, name]) for name in selected],
             resources={
-                "analytics_api": AnalyticsApi(retries=retries, **config),
-                "warehouse": Warehouse(lock_timeout=1),
+                "analytics_api": AnalyticsApi(retries=retries),
+                "warehouse": Warehouse(lock_timeout=1, overlap_timeout=overlap_timeout),
             },
+            run_config={"ops": {name: {"config": config or {}} for name in selected}},
             raise_on_error=False,
         )
         return Run(result)

@@ -548,7 +548,7 @@ class Kind:
     settings: dict[str, Any]
     fault: Fault = honest
 
-    def prepare(self, api: FakeApi) -> None:  # noqa: D102  as `misbehave`, but well
+    def prepare(self, api: FakeApi) -> None:
         misbehave(api, self.fault, **self.settings)
 
 

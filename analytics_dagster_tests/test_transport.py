@@ -424,7 +424,7 @@ def test_retry_after_in_seconds_is_obeyed(
     "form", ["%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %d %H:%M:%S %Y"]
 )
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York"])
-def test_retry_after_as_a_date_is_obeyed(  # noqa: PLR0913, PLR0917  fixtures
+def test_retry_after_as_a_date_is_obeyed(
     form: str,
     zone: str,
     api: FakeApi,
@@ -558,7 +558,7 @@ def test_a_host_that_never_answers_meets_a_limit(
         pytest.param("https://nosuch.invalid", "http://team:pa55@{live}", id="no tunnel"),
     ],
 )
-def test_a_connection_that_fails_never_shows_the_key(  # noqa: PLR0913, PLR0917  fixtures
+def test_a_connection_that_fails_never_shows_the_key(
     base_url: str,
     proxy: str,
     api: FakeApi,

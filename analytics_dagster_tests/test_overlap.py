@@ -1,0 +1,135 @@
+"""Runs at the same time on one DuckDB file: they wait for each other, and never for ever."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analytics_dagster_tests.conftest import Checkout, Project, agents
+from analytics_dagster_tests.fake_api import FakeApi, delay, hang
+
+AGENTS = "agents_overview"
+
+
+@pytest.fixture(autouse=True)
+def _three_resources(api: FakeApi, project: Project) -> None:
+    api.rows |= {name: agents(250) for name in ("account_overview", AGENTS)}
+    api.rows["current_queue_activity"] = agents(9)
+    project.points_at(api)
+
+
+MAKE_RUN = "python -m analytics_dagster"
+MATERIALIZE = "dagster asset materialize -m analytics_dagster.definitions --select *"
+
+
+def start(checkout: Checkout, line: str, log: Path) -> subprocess.Popen[bytes]:
+    """A command in the background, with the settings of the project."""
+    settings = {name: value for name, value in os.environ.items() if name.startswith("ANALYTICS_")}
+    home = checkout.environment["DAGSTER_HOME"]
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            line.split(),
+            cwd=checkout.folder,
+            env=checkout.environment | settings | {"DAGSTER_HOME": "" if "asset" in line else home},
+            stdout=output,
+            stderr=output,
+        )
+
+
+def test_eight_runs_at_the_same_moment_all_succeed(
+    project: Project, api: FakeApi, checkout: Checkout, tmp_path: Path
+) -> None:
+    """Separate processes, a file that is not there yet: the table is right, nothing is doubled."""
+    logs = [tmp_path / f"{number}.log" for number in range(8)]
+    lines = [MAKE_RUN, MATERIALIZE] * 4
+    running = [start(checkout, line, log) for line, log in zip(lines, logs, strict=True)]
+    codes = [process.wait(200) for process in running]
+    assert codes == [0] * 8, "\n".join(log.read_text() for log in logs)
+    for name, rows in api.rows.items():
+        assert project.query(f"SELECT count(*), count(DISTINCT id) FROM {name}") == [
+            (len(rows), len(rows))
+        ]
+
+
+def test_of_two_versions_of_a_row_the_newer_one_stays(project: Project, api: FakeApi) -> None:
+    """A run that began to read first and is slow does not put old rows over new ones."""
+    assert project.run(AGENTS).success
+    api.rows[AGENTS] = agents(250, total_talk_time=1, current_timestamp="2026-11-23T10:01:00Z")
+    api.on(AGENTS, delay(1.5))
+    slow = threading.Thread(target=project.run, args=(AGENTS,))
+    slow.start()
+    while len(api.requests) < 5:
+        time.sleep(0.01)
+    api.rows[AGENTS] = agents(250, total_talk_time=2, current_timestamp="2026-11-23T10:02:00Z")
+    assert project.run(AGENTS).success
+    slow.join()
+    assert project.query(f"SELECT DISTINCT total_talk_time FROM {AGENTS}") == [(2,)]
+
+
+@contextmanager
+def a_run_that_reads_for_ever(api: FakeApi) -> Iterator[int]:
+    """Another process in the middle of a load; gives its id."""
+    from analytics_dagster_tests.test_incremental import ONE_LOAD
+
+    api.always(AGENTS, hang())
+    with subprocess.Popen([sys.executable, "-c", ONE_LOAD], stderr=subprocess.DEVNULL) as process:
+        while not api.requests:
+            assert process.poll() is None
+        api.heal()
+        try:
+            yield process.pid
+        finally:
+            process.kill()
+
+
+def test_a_run_does_not_wait_for_ever_for_another_one(project: Project, api: FakeApi) -> None:
+    """The message names the process, and the other resources are loaded meanwhile."""
+    with a_run_that_reads_for_ever(api) as pid:
+        run = project.run(overlap_timeout=0.5)
+    assert "OverlapError" in run.error
+    assert f"being loaded by process {pid}, for longer than 0.5 s" in run.error
+    assert run.materialized == {"account_overview", "current_queue_activity"}
+
+
+def test_a_run_that_waits_goes_on_when_the_other_one_is_dead(
+    project: Project, api: FakeApi
+) -> None:
+    """A killed process holds nothing."""
+    with a_run_that_reads_for_ever(api):
+        waiting = threading.Thread(target=project.run, args=(AGENTS,))
+        waiting.start()
+    waiting.join(20)
+    assert not waiting.is_alive()
+    assert project.query(f"SELECT count(*) FROM {AGENTS}") == [(250,)]
+
+
+@pytest.mark.parametrize("read_only", [True, False], ids=["reader", "writer"])
+def test_an_open_connection_is_waited_for_and_named(
+    project: Project, api: FakeApi, read_only: Any
+) -> None:
+    """Reader or writer: a load that cannot wait any longer is red, and the rows are kept."""
+    assert project.run(AGENTS).success
+    api.rows[AGENTS] = agents(260)
+    code = f"import duckdb; c = duckdb.connect({str(project.path)!r}, read_only={read_only})"
+    code += "; print(flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout
+        holder.stdout.readline()
+        run = project.run(AGENTS)
+        holder.kill()
+    assert "WarehouseLockedError" in run.error
+    assert f"(PID {holder.pid})" in run.error
+    assert project.query(f"SELECT count(*) FROM {AGENTS}") == [(250,)]
+    assert project.run(AGENTS).success
+    assert project.query(f"SELECT count(*) FROM {AGENTS}") == [(260,)]
