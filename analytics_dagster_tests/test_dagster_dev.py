@@ -8,6 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -60,17 +61,17 @@ class DagsterDev:
             return False
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
+def wait_until(condition: Callable[[], bool], patience: float = PATIENCE) -> None:
     """Bounded: what does not come in time is an error."""
-    give_up = time.monotonic() + PATIENCE
+    give_up = time.monotonic() + patience
     while not condition():
-        assert time.monotonic() < give_up, f"not within {PATIENCE} s"
+        assert time.monotonic() < give_up, f"not within {patience} s"
         time.sleep(0.3)
 
 
-@pytest.fixture
-def dagster_dev(checkout: Checkout, tmp_path: Path) -> Iterator[DagsterDev]:
-    log = tmp_path / "dev.log"
+@contextmanager
+def running_dev(checkout: Checkout, log: Path) -> Iterator[DagsterDev]:
+    """`dagster dev` in the checkout, ready to be asked; it is seen to end."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = ["dagster", "dev", "--host", "127.0.0.1", "--port", str(port)]
@@ -93,6 +94,12 @@ def dagster_dev(checkout: Checkout, tmp_path: Path) -> Iterator[DagsterDev]:
             process.send_signal(signal.SIGINT)
             process.wait(PATIENCE)
     assert not [line for line in log.read_text().splitlines() if OURS.search(line)]
+
+
+@pytest.fixture
+def dagster_dev(checkout: Checkout, tmp_path: Path) -> Iterator[DagsterDev]:
+    with running_dev(checkout, tmp_path / "dev.log") as dev:
+        yield dev
 
 
 def test_assets_are_shown_before_the_first_run_and_load_by_a_launch(

@@ -112,13 +112,13 @@ def test_a_wrong_key_is_called_a_wrong_key(
     assert_unchanged(loaded)
 
 
-@pytest.mark.parametrize(
-    "base_url", [f"http://127.0.0.1:{unused_port()}", "http://no-such-host.invalid"]
-)
+@pytest.mark.parametrize("kind", ["refused", "unknown host"])
 def test_an_api_that_cannot_be_reached_is_named(
-    loaded: Project, monkeypatch: pytest.MonkeyPatch, base_url: str
+    loaded: Project, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     """A refused connection and an unknown host name the URL and the variable."""
+    dead = f"http://127.0.0.1:{unused_port()}"
+    base_url = dead if kind == "refused" else "http://no-such-host.invalid"
     monkeypatch.setenv("ANALYTICS_API_BASE_URL", base_url)
     message = told(loaded.run("agents_overview"))
     assert f"UnreachableError: {base_url}/v1/agents_overview" in message

@@ -1,0 +1,165 @@
+"""`dagster dev` left alone: its daemon ticks, runs come and go, the API fails and recovers."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote_plus
+
+import pytest
+
+from analytics_dagster_tests.conftest import Checkout, Project, agents
+from analytics_dagster_tests.fake_api import FakeApi, hang, status
+from analytics_dagster_tests.test_automation import Listener
+from analytics_dagster_tests.test_dagster_dev import DagsterDev, running_dev, wait_until
+
+# One long story, as a daemon's minute takes a minute.
+pytestmark = [pytest.mark.daemon, pytest.mark.timeout(900)]
+
+AGENTS = "agents_overview"
+ALL = ("account_overview", AGENTS, "current_queue_activity")
+PLACE = {
+    "repositoryLocationName": "analytics_dagster",
+    "repositoryName": "__repository__",
+}
+START_SENSOR = """
+mutation ($selector: SensorSelector!) {
+  startSensor(sensorSelector: $selector) { __typename ... on PythonError { message } }
+}"""
+RUNS = """
+{ runsOrError(limit: 100) { ... on Runs { results {
+    runId status startTime tags { key value } assetSelection { path }
+} } } }"""
+LOGS = """
+query ($id: ID!) { logsForRun(runId: $id, limit: 1000) { ... on EventConnection {
+  events { ... on MessageEvent { message } ... on EngineEvent { metadataEntries {
+    label ... on TextMetadataEntry { text } } } }
+} } }"""
+TICKS = """
+query ($selector: InstigationSelector!) {
+  instigationStateOrError(instigationSelector: $selector) {
+    ... on InstigationState { ticks(limit: 50) { status skipReason cursor error { message } } }
+  }
+}"""
+
+
+class Automation:
+    """The runs and ticks of a `dagster dev`, as its UI shows them."""
+
+    def __init__(self, dev: DagsterDev) -> None:
+        self.dev = dev
+
+    def runs(self, tag: str, status: str) -> list[str]:
+        """The ids of the runs that a schedule or a sensor (by its tag) asked for."""
+        return [
+            run["runId"]
+            for run in self.dev.ask(RUNS)["runsOrError"]["results"]
+            if run["status"] == status and tag in {item["value"] for item in run["tags"]}
+        ]
+
+    def waits_for(self, tag: str, status: str, *, more_than: int = 0) -> str:
+        """The newest such run, when there are more than so many."""
+        wait_until(lambda: len(self.runs(tag, status)) > more_than, patience=150)
+        return self.runs(tag, status)[0]
+
+    def ticks(self, name: str) -> list[Any]:
+        """The last ticks of a schedule or a sensor."""
+        answer = self.dev.ask(TICKS, selector={**PLACE, "name": name})
+        ticks: list[Any] = answer["instigationStateOrError"]["ticks"]
+        return ticks
+
+    def process_of(self, run: str) -> int:
+        """The process that works on a run."""
+        events = str(self.dev.ask(LOGS, id=run))
+        found = re.search(r"pid: (\d+)|'label': 'pid', 'text': '(\d+)'", events)
+        assert found, events
+        return int(found[1] or found[2])
+
+
+@pytest.fixture
+def listener() -> Iterator[Listener]:
+    listening = Listener()
+    yield listening
+    listening.server.shutdown()
+    listening.server.server_close()
+
+
+@pytest.fixture
+def automation(
+    checkout: Checkout, project: Project, api: FakeApi, listener: Listener, tmp_path: Path
+) -> Iterator[Automation]:
+    """A daemon with a schedule of every minute, the change sensor, and somebody to tell."""
+    api.filter_field = "current_timestamp"
+    api.rows |= {name: agents(3) for name in ALL}
+    checkout.environment |= {
+        "ANALYTICS_API_BASE_URL": api.base_url,
+        "ANALYTICS_API_KEY": api.key,
+        "ANALYTICS_DUCKDB_PATH": str(project.path),
+        "ANALYTICS_SCHEDULE": "* * * * *",
+        "ANALYTICS_ALERT_WEBHOOK_URL": listener.url,
+    }
+    with running_dev(checkout, tmp_path / "dev.log") as dev:
+        yield Automation(dev)
+
+
+def test_the_daemon_loads_fails_tells_and_recovers(
+    automation: Automation,
+    api: FakeApi,
+    project: Project,
+    listener: Listener,
+    checkout: Checkout,
+) -> None:
+    """Runs of schedule and sensor move the table; a failure is told; a dead run is noticed."""
+
+    def ids() -> set[int]:
+        return {row[0] for row in project.query(f"SELECT id FROM {AGENTS}")}
+
+    schedule, sensor = "incremental_load_schedule", "change_sensor"
+    automation.waits_for(schedule, "SUCCESS")
+    assert ids() == {1, 2, 3}
+
+    api.rows[AGENTS] = agents(4, current_timestamp="2026-11-23T10:01:00Z")
+    automation.dev.ask(START_SENSOR, selector={**PLACE, "sensorName": sensor})
+    automation.waits_for(sensor, "SUCCESS")
+    wait_until(lambda: ids() == {1, 2, 3, 4})
+
+    api.always(AGENTS, status(404))
+    api.rows[AGENTS] = agents(5, current_timestamp="2026-11-23T10:02:00Z")
+    failed = automation.waits_for(schedule, "FAILURE")
+    wait_until(lambda: any(failed in alert["text"] for alert in listener.alerts), patience=90)
+    [told] = [alert["text"] for alert in listener.alerts if failed in alert["text"]]
+    assert f"• {AGENTS}: StatusError: {api.base_url}/v1/{AGENTS}" in told
+    assert ids() == {1, 2, 3, 4}
+
+    api.heal()
+    healed = len(automation.runs(schedule, "SUCCESS"))
+    automation.waits_for(schedule, "SUCCESS", more_than=healed)
+    wait_until(lambda: ids() == {1, 2, 3, 4, 5})
+
+    api.always(AGENTS, hang(300))
+    dying = automation.waits_for(schedule, "STARTED")
+    wait_until(lambda: api.requests[-1].resource == AGENTS)
+    os.kill(automation.process_of(dying), signal.SIGKILL)
+    wait_until(lambda: dying in automation.runs(schedule, "FAILURE"), patience=150)
+    wait_until(lambda: any(dying in alert["text"] for alert in listener.alerts), patience=90)
+    assert ids() == {1, 2, 3, 4, 5}
+
+    for name in (schedule, sensor):
+        assert {tick["error"] and tick["error"]["message"] for tick in automation.ticks(name)} == {
+            None
+        }
+    assert any("HTTP 404" in str(tick["skipReason"]) for tick in automation.ticks(sensor))
+    assert_nowhere(api.key, checkout.folder / ".dagster")
+
+
+def assert_nowhere(key: str, folder: Path) -> None:
+    """No file in which Dagster keeps runs, logs and ticks holds the key in any spelling."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            assert key.encode() not in content, path
+            assert quote_plus(key).encode() not in content, path
