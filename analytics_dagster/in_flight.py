@@ -25,21 +25,30 @@ _STATUSES = [
 ]
 
 
-def resources_in_flight(instance: dg.DagsterInstance, spec: ApiSpec) -> dict[str, str]:
-    """The resources that a queued or running run covers, each to the beginning of its run id."""
+def in_flight(instance: dg.DagsterInstance, spec: ApiSpec) -> dict[str, str]:
+    """The resources that queued and running runs load, each to the beginning of a run id."""
     since = datetime.now(timezone.utc) - LONGEST_RUN
-    filters = dg.RunsFilter(statuses=_STATUSES, created_after=since)
+    return _covered(instance, spec, dg.RunsFilter(statuses=_STATUSES, created_after=since))
+
+
+def begun_since(
+    instance: dg.DagsterInstance, spec: ApiSpec, job: str, moment: datetime
+) -> dict[str, str]:
+    """The resources that runs of a job load or loaded, if they were asked for after a moment."""
+    return _covered(instance, spec, dg.RunsFilter(job_name=job, created_after=moment))
+
+
+def told(covered: dict[str, str]) -> str:
+    """The resources and their runs in words."""
+    return ", ".join(f"{name} is covered by run {run}" for name, run in covered.items())
+
+
+def _covered(instance: dg.DagsterInstance, spec: ApiSpec, filters: dg.RunsFilter) -> dict[str, str]:
     covered: dict[str, str] = {}
     for record in instance.get_run_records(filters):
         run = record.dagster_run
         selected = {key.path[-1] for key in run.asset_selection or () if key.path[0] == DATASET}
-        is_ours = run.job_name in (INCREMENTAL_LOAD, FULL_REFRESH)
-        for resource in spec.resources:
-            if resource.name in selected or (is_ours and not run.asset_selection):
-                covered[resource.name] = run.run_id[:8]
+        if not run.asset_selection and run.job_name in (INCREMENTAL_LOAD, FULL_REFRESH):
+            selected = {resource.name for resource in spec.resources}
+        covered |= dict.fromkeys(sorted(selected), run.run_id[:8])
     return covered
-
-
-def told(in_flight: dict[str, str]) -> str:
-    """The resources and their runs in words."""
-    return ", ".join(f"{name} is being loaded by run {run}" for name, run in in_flight.items())

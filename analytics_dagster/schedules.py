@@ -10,7 +10,7 @@ import dagster as dg
 from analytics_dagster.api_spec import ApiSpec
 from analytics_dagster.assets import LoadConfig, key_of
 from analytics_dagster.errors import SettingError
-from analytics_dagster.in_flight import resources_in_flight, told
+from analytics_dagster.in_flight import begun_since, in_flight, told
 from analytics_dagster.jobs import FULL_REFRESH, INCREMENTAL_LOAD
 from analytics_dagster.loading import Mode
 
@@ -65,15 +65,13 @@ def _schedule(
 
 def _ticker(spec: ApiSpec, job: str, mode: Mode) -> Callable[[dg.ScheduleEvaluationContext], Tick]:
     def tick(context: dg.ScheduleEvaluationContext) -> Tick:
-        # After a pause every missed tick comes: a run that began since has loaded it all.
-        since = dg.RunsFilter(job_name=job, created_after=context.scheduled_execution_time)
-        if later := context.instance.get_run_records(since, limit=1):
-            run = later[0].dagster_run.run_id[:8]
-            return dg.SkipReason(f"This tick comes late, and run {run} began after it was due.")
-        busy = resources_in_flight(context.instance, spec)
+        # After a pause all missed ticks come at once: a run that was asked for since they were
+        # due has loaded what each of them would load.
+        due = context.scheduled_execution_time
+        busy = begun_since(context.instance, spec, job, due) | in_flight(context.instance, spec)
         free = [resource.name for resource in spec.resources if resource.name not in busy]
         if not free:
-            return dg.SkipReason(f"All resources are being loaded: {told(busy)}.")
+            return dg.SkipReason(f"There is nothing left to load: {told(busy)}.")
         return dg.RunRequest(
             asset_selection=[key_of(name) for name in free],
             run_config=dg.RunConfig(ops={name: LoadConfig(mode=mode) for name in free}),

@@ -13,7 +13,7 @@ from analytics_dagster.api_spec import ApiSpec, Resource
 from analytics_dagster.assets import key_of, last_load
 from analytics_dagster.changes import Glance, glance
 from analytics_dagster.errors import AnalyticsError
-from analytics_dagster.in_flight import resources_in_flight, told
+from analytics_dagster.in_flight import in_flight, told
 from analytics_dagster.jobs import INCREMENTAL_LOAD
 from analytics_dagster.resources import AnalyticsApi
 
@@ -35,7 +35,7 @@ def build_change_sensor(spec: ApiSpec, api: AnalyticsApi) -> dg.SensorDefinition
         description="Asks the API for one row of each resource, and loads those that changed.",
     )
     def change_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        busy = resources_in_flight(context.instance, spec)
+        busy = in_flight(context.instance, spec)
         tick = _Tick(context, _remembered(context.cursor), [told(busy)] if busy else [])
         try:
             with api.process_config_and_initialize_cm() as reachable:

@@ -128,9 +128,7 @@ def test_a_tick_is_skipped_while_everything_is_being_loaded(
         for job in ("incremental_load", "full_refresh"):
             answer = tick(instance, spec, due, job)
             assert not answer.run_requests
-            assert all(
-                f"{name} is being loaded by run {run}" in answer.skip_message for name in ALL
-            )
+            assert all(f"{name} is covered by run {run}" in answer.skip_message for name in ALL)
     assert requested(tick(instance, spec, due)) == set(ALL)
 
 
@@ -145,8 +143,18 @@ def test_a_missed_hour_does_not_bring_four_runs(
     for due in late:
         answer = tick(instance, spec, due)
         assert not answer.run_requests
-        assert "began after it was due" in answer.skip_message
+        assert f"{AGENTS} is covered by run" in answer.skip_message
     assert requested(tick(instance, spec, datetime.now(timezone.utc) + timedelta(seconds=1)))
+
+
+def test_a_late_tick_asks_for_what_no_later_run_has_loaded(
+    instance: dg.DagsterInstance, spec: ApiSpec
+) -> None:
+    """A run of one resource does not stand for the others, nor a load for a refresh."""
+    due = datetime.now(timezone.utc)
+    assert execute(instance, AGENTS)
+    assert requested(tick(instance, spec, due)) == {*ALL} - {AGENTS}
+    assert requested(tick(instance, spec, due, "full_refresh")) == set(ALL)
 
 
 def test_a_run_that_died_long_ago_stops_no_tick(
@@ -304,7 +312,7 @@ def test_nothing_is_asked_for_while_it_is_being_loaded(
     with in_flight(api, instance):
         before = len(api.requests)
         assert sensor.tick() == set()
-        assert f"{AGENTS} is being loaded by run" in sensor.reason
+        assert f"{AGENTS} is covered by run" in sensor.reason
         assert len(api.requests) == before
 
 

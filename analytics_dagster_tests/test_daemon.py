@@ -15,17 +15,13 @@ import pytest
 from analytics_dagster_tests.conftest import Checkout, Project, agents
 from analytics_dagster_tests.fake_api import FakeApi, hang, status
 from analytics_dagster_tests.test_automation import Listener
-from analytics_dagster_tests.test_dagster_dev import DagsterDev, running_dev, wait_until
+from analytics_dagster_tests.test_dagster_dev import PLACE, DagsterDev, running_dev, wait_until
 
 # One long story, as a daemon's minute takes a minute.
 pytestmark = [pytest.mark.daemon, pytest.mark.timeout(900)]
 
 AGENTS = "agents_overview"
 ALL = ("account_overview", AGENTS, "current_queue_activity")
-PLACE = {
-    "repositoryLocationName": "analytics_dagster",
-    "repositoryName": "__repository__",
-}
 START_SENSOR = """
 mutation ($selector: SensorSelector!) {
   startSensor(sensorSelector: $selector) { __typename ... on PythonError { message } }

@@ -22,11 +22,23 @@ PATIENCE = 90
 OURS = re.compile(r"\banalytics_dagster/.*Warning")
 
 LAUNCH = """
-mutation ($selector: JobOrPipelineSelector!) {
-  launchRun(executionParams: {selector: $selector, runConfigData: {}}) {
+mutation ($selector: JobOrPipelineSelector!, $config: RunConfigData!) {
+  launchRun(executionParams: {selector: $selector, runConfigData: $config}) {
     __typename
     ... on LaunchRunSuccess { run { runId } }
     ... on PythonError { message }
+    ... on RunConfigValidationInvalid { errors { message } }
+  }
+}"""
+PLACE = {"repositoryLocationName": "analytics_dagster", "repositoryName": "__repository__"}
+DEFAULT_CONFIG = """
+query ($selector: PipelineSelector!) {
+  runConfigSchemaOrError(selector: $selector) { ... on RunConfigSchema { rootDefaultYaml } }
+}"""
+CONFIG_TYPES = """
+query ($selector: PipelineSelector!) {
+  runConfigSchemaOrError(selector: $selector) { ... on RunConfigSchema { allConfigTypes {
+    ... on CompositeConfigType { fields { name description isRequired } } } }
   }
 }"""
 STATUS = "query ($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
@@ -52,6 +64,29 @@ class DagsterDev:
         answer = requests.post(f"{self.url}/graphql", json=body, timeout=30).json()
         assert "errors" not in answer, answer
         return answer["data"]
+
+    def launch(self, job: str, config: Any = None, assets: list[Any] | None = None) -> Any:
+        """The answer to a launch, with the default config of the job where none is given."""
+        selector = PLACE | {"jobName": job, "assetSelection": assets}
+        config = (
+            config
+            or self.ask(DEFAULT_CONFIG, selector=PLACE | {"pipelineName": job})[
+                "runConfigSchemaOrError"
+            ]["rootDefaultYaml"]
+        )
+        return self.ask(LAUNCH, selector=selector, config=config)["launchRun"]
+
+    def runs(self, job: str, config: Any = None, assets: list[Any] | None = None) -> str:
+        """How a launched run ends."""
+        answer = self.launch(job, config, assets)
+        assert answer["__typename"] == "LaunchRunSuccess", answer
+        run = answer["run"]["runId"]
+
+        def status() -> str:
+            return str(self.ask(STATUS, id=run)["runOrError"]["status"])
+
+        wait_until(lambda: status() in {"SUCCESS", "FAILURE", "CANCELED"})
+        return status()
 
     def is_ready(self) -> bool:
         """Whether the code location is loaded."""
@@ -116,20 +151,7 @@ def test_assets_are_shown_before_the_first_run_and_load_by_a_launch(
         assert columns["id"]["type"] == "bigint"
         assert columns["id"]["constraints"] == {"nullable": False}
         assert all(column["description"] for column in columns.values())
-    selector = {
-        "repositoryLocationName": "analytics_dagster",
-        "repositoryName": "__repository__",
-        "jobName": "incremental_load",
-    }
-    launched = dagster_dev.ask(LAUNCH, selector=selector)["launchRun"]
-    assert launched["__typename"] == "LaunchRunSuccess", launched
-    run = launched["run"]["runId"]
-
-    def status() -> str:
-        return str(dagster_dev.ask(STATUS, id=run)["runOrError"]["status"])
-
-    wait_until(lambda: status() in {"SUCCESS", "FAILURE", "CANCELED"})
-    assert status() == "SUCCESS"
+    assert dagster_dev.runs("incremental_load") == "SUCCESS"
     with duckdb.connect(str(checkout.folder / "analytics.duckdb"), read_only=True) as file:
         counted = file.execute("SELECT count(*) FROM analytics.analytics.agents_overview")
         assert counted.fetchone() == (300,)
@@ -137,3 +159,46 @@ def test_assets_are_shown_before_the_first_run_and_load_by_a_launch(
         [loaded] = asset["assetMaterializations"]
         figures = {entry["label"]: entry.get("intValue") for entry in loaded["metadataEntries"]}
         assert figures["rows_loaded"] == figures["dagster/row_count"] > 0
+
+
+def test_a_run_config_is_taken_and_refused_as_on_the_command_line(
+    dagster_dev: DagsterDev, checkout: Checkout
+) -> None:
+    """A selection of one asset and a mode; a wrong mode is refused with the allowed ones."""
+
+    def config(mode: str) -> Any:
+        return {"ops": {"agents_overview": {"config": {"mode": mode}}}}
+
+    agents = [{"path": ["analytics", "agents_overview"]}]
+    answer = dagster_dev.launch("incremental_load", config("full"), agents)
+    assert answer["__typename"] == "RunConfigValidationInvalid"
+    assert "['incremental', 'full_refresh'] got full" in str(answer["errors"])
+
+    def deleted() -> set[str]:
+        return {
+            entry["label"]
+            for asset in dagster_dev.ask(ASSETS)["assetNodes"]
+            for load in asset["assetMaterializations"]
+            for entry in load["metadataEntries"]
+        } & {"rows_deleted"}
+
+    assert dagster_dev.runs("full_refresh", None, agents) == "SUCCESS"
+    assert deleted()
+    assert dagster_dev.runs("incremental_load", None, agents) == "SUCCESS"
+    assert not deleted()
+    assert dagster_dev.runs("incremental_load", config("full_refresh"), agents) == "SUCCESS"
+    assert deleted()
+    with duckdb.connect(str(checkout.folder / "analytics.duckdb"), read_only=True) as file:
+        tables = file.execute("FROM (SHOW ALL TABLES) SELECT name WHERE schema = 'analytics'")
+        assert [name for (name,) in tables.fetchall() if name[0] != "_"] == ["agents_overview"]
+
+
+def test_the_launchpad_explains_the_run_config(dagster_dev: DagsterDev) -> None:
+    """Every field of an asset's config has a description and a default."""
+    types = dagster_dev.ask(CONFIG_TYPES, selector=PLACE | {"pipelineName": "full_refresh"})
+    fields = {
+        field["name"]: (field["isRequired"], bool(field["description"]))
+        for kind in types["runConfigSchemaOrError"]["allConfigTypes"]
+        for field in kind.get("fields", [])
+    }
+    assert fields["mode"] == fields["allow_shrink"] == (False, True)
