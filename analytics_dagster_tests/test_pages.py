@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from typing import Any, TypeAlias
 from unittest.mock import ANY
 from urllib.parse import quote_plus, urlencode
@@ -39,6 +40,7 @@ Rows: TypeAlias = list[Any]
 
 PERSON = "Ada Lovelace"  # in every row, so in no message
 FIRST_ID = 880_000_000_000  # its digits are in no URL, port or count
+TODAY = datetime(2026, 11, 24, tzinfo=timezone.utc)
 FOREVER = 40  # no test has so many pages
 OFFSET = {"type": "offset", "limit": 100}
 
@@ -61,14 +63,20 @@ def resource(paginator: Any = OFFSET, *key: str, **endpoint: Any) -> Resource:
             "name": "agents",
             "primary_key": list(key or ["id"]),
             "write_disposition": "merge",
-            "columns": dict.fromkeys(key or ["id"], declared),
+            "columns": {
+                **dict.fromkeys(key or ["id"], declared),
+                "at": {"data_type": "timestamp", "nullable": False},
+            },
             "endpoint": place | endpoint,
         }
     )
 
 
 def read(
-    transport: Transport, described: Resource | None = None, reading: Reading | None = None
+    transport: Transport,
+    described: Resource | None = None,
+    reading: Reading | None = None,
+    since: datetime | None = None,
 ) -> Rows:
     """All rows, in the order in which they came."""
 
@@ -79,7 +87,7 @@ def read(
             found += page.rows
         return found
 
-    return read_whole(described or resource(), transport, take, reading or Reading())
+    return read_whole(described or resource(), transport, take, reading or Reading(), since)
 
 
 @contextmanager
@@ -253,6 +261,37 @@ def test_rows_that_shift_while_they_are_read_are_read_again(
     found = {row["id"] for row in read(transport, reading=reading)}
     assert [row for row in api.rows["agents"] if row["id"] not in found] == []
     assert (reading.readings, reading.distinct) == (2, len(api.rows["agents"]))
+
+
+@pytest.mark.parametrize(
+    ("edits", "total", "readings"),
+    [
+        ([insert], "honest", 1),
+        ([insert, insert], "honest", 1),
+        ([append], "honest", 1),
+        ([insert], "absent", 2),
+        ([insert], 250, 2),
+        ([delete], "honest", 2),
+        ([to_the_front], "honest", 2),
+    ],
+)
+def test_what_the_api_filters_by_time_may_grow_while_it_is_read(
+    api: FakeApi,
+    transport: Transport,
+    edits: list[Callable[[Rows], object]],
+    total: Any,
+    readings: int,
+) -> None:
+    """Rows that change join the answer and push others on: the total proves that none is lost."""
+    api.total = total
+    api.on("agents", *map(then, edits))
+    changing = resource(incremental={"cursor_path": "at", "start_param": "updated_since"})
+    reading = Reading()
+    before = {row["id"] for row in api.rows["agents"]}
+    found = {row["id"] for row in read(transport, changing, reading, TODAY)}
+    assert {row["id"] for row in api.rows["agents"]} & before <= found
+    assert reading.readings == readings
+    assert {request.query["updated_since"] for request in api.requests} == {"2026-11-24T00:00:00Z"}
 
 
 @pytest.mark.parametrize("total", ["honest", "absent"])
