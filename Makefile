@@ -1,6 +1,7 @@
 # make run      load once; without settings from the bundled sandbox API
 # make dev      the Dagster UI on http://127.0.0.1:3000, or PORT=…
 # make test     the tests
+# make test-ui  the test of the Dagster UI in a real browser, Debian's chromium
 # make lint     ruff and mypy
 # make lock     pin the newest versions of all dependencies
 # make clean    forget the environment; loaded data and the history of runs stay
@@ -17,7 +18,7 @@ BIN := $(VENV)/bin
 # One instance for `make run` and `make dev`, so that the UI shows both their runs.
 export DAGSTER_HOME ?= $(CURDIR)/.dagster
 
-.PHONY: setup run dev test lint lock clean
+.PHONY: setup run dev test test-ui lint lock clean
 
 setup: $(VENV)/ready
 
@@ -36,7 +37,10 @@ dev: setup
 	$(BIN)/dagster dev --host 127.0.0.1 --port $(PORT)
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not ui"
+
+test-ui: setup
+	$(BIN)/python -m pytest -m ui
 
 lint: setup
 	$(BIN)/ruff check .

@@ -104,6 +104,16 @@ def wait_until(condition: Callable[[], bool], patience: float = PATIENCE) -> Non
         time.sleep(0.3)
 
 
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """Ctrl-C; a process that does not end by it in time is killed, and that is an error."""
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+
+
 @contextmanager
 def running_dev(checkout: Checkout, log: Path) -> Iterator[DagsterDev]:
     """`dagster dev` in the checkout, ready to be asked; it is seen to end."""
@@ -126,8 +136,8 @@ def running_dev(checkout: Checkout, log: Path) -> Iterator[DagsterDev]:
             assert process.poll() is None, log.read_text()
             yield dev
         finally:
-            process.send_signal(signal.SIGINT)
-            process.wait(PATIENCE)
+            stop(process)
+    assert not dev.is_ready(), "the web server outlived `dagster dev`"
     assert not [line for line in log.read_text().splitlines() if OURS.search(line)]
 
 
