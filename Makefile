@@ -37,7 +37,7 @@ dev: setup
 	$(BIN)/dagster dev --host 127.0.0.1 --port $(PORT)
 
 test: setup
-	$(BIN)/python -m pytest -m "not ui"
+	$(BIN)/python -m pytest -m "not ui" -n 3 --dist worksteal
 
 test-ui: setup
 	$(BIN)/python -m pytest -m ui

@@ -18,7 +18,7 @@ from analytics_dagster.api_config import DESCRIPTIONS
 from analytics_dagster.api_spec import ApiSpec, Resource
 from analytics_dagster.loading import Mode, load, pipeline_for
 from analytics_dagster.metadata import declared_metadata, load_metadata
-from analytics_dagster.resources import AnalyticsApi
+from analytics_dagster.resources import SANDBOX_NOTICE, AnalyticsApi
 from analytics_dagster.source import described_source
 from analytics_dagster.warehouse import DATASET, Warehouse
 
@@ -82,6 +82,8 @@ def _build_asset(spec: ApiSpec, resource: Resource) -> dg.AssetsDefinition:
                 made_up=made_up,
             )
         metadata = load_metadata(resource, loaded, transport.traffic)
+        if made_up:
+            metadata["made_up"] = SANDBOX_NOTICE
         context.log.info(f"{loaded.landed.rows} rows loaded, {loaded.table_rows} in the table")
         yield dg.MaterializeResult(asset_key=key_of(resource.name), metadata=metadata)
 

@@ -16,7 +16,7 @@ import dagster as dg
 import pytest
 
 from analytics_dagster import sensors
-from analytics_dagster.alerts import failure_alert
+from analytics_dagster.alerts import failure_alert, post
 from analytics_dagster.api_spec import ApiSpec
 from analytics_dagster.definitions import analytics_api, defs
 from analytics_dagster.errors import SettingError
@@ -471,6 +471,12 @@ def test_an_alert_that_is_not_delivered_is_logged_and_nothing_more(
     said = capfd.readouterr()
     assert "The alert was not delivered" in said.err + said.out
     assert "hook-secret" not in said.err + said.out
+
+
+def test_an_alert_mentions_nobody(listener: Listener) -> None:
+    """What looks like a link or a mention to Slack is sent as plain text."""
+    assert post(listener.url, "<!channel> & <https://example.com>") == ""
+    assert listener.alerts == [{"text": "&lt;!channel&gt; &amp; &lt;https://example.com&gt;"}]
 
 
 def test_without_a_webhook_nobody_is_told(instance: dg.DagsterInstance, api: FakeApi) -> None:

@@ -93,6 +93,23 @@ def test_a_refresh_that_fails_on_any_page_keeps_the_old_rows(
     assert project.query(f"SELECT DISTINCT total_talk_time FROM {AGENTS}") == [(90,)]
 
 
+@pytest.mark.parametrize("mode", ["incremental", "full_refresh"])
+def test_a_statement_that_fails_in_the_middle_takes_the_others_back(
+    project: Project, api: FakeApi, mode: str
+) -> None:
+    """Old rows are deleted and new ones inserted in one transaction, or neither is."""
+    with duckdb.connect(str(project.path)) as connection:
+        connection.execute("USE analytics.analytics")
+        connection.execute(f"ALTER TABLE {AGENTS} ALTER COLUMN name SET NOT NULL")
+    api.rows[AGENTS] = agents(250, name=None)
+    run = project.run(AGENTS, config={"mode": mode})
+    assert "LoadError" in run.error
+    assert content(project) == [(250, 1, 250)]
+    api.rows[AGENTS] = agents(250, total_talk_time=7)
+    assert project.run(AGENTS, config={"mode": mode}).success
+    assert project.query(f"SELECT DISTINCT total_talk_time FROM {AGENTS}") == [(7,)]
+
+
 def test_a_refresh_touches_no_other_table(project: Project, api: FakeApi) -> None:
     """What was loaded of the others stays, whatever the API says of them now."""
     api.rows |= {"account_overview": [], AGENTS: agents(200)}

@@ -236,7 +236,9 @@ def test_the_sandbox_never_mixes_with_real_rows(
             patch.delenv("ANALYTICS_API_KEY")
             return project.run("agents_overview", **run)
 
-    assert without_settings().metadata("agents_overview")["dagster/row_count"] > 250
+    figures = without_settings().metadata("agents_overview")
+    assert figures["dagster/row_count"] > 250
+    assert "MADE-UP" in figures["made_up"]
     assert project.run("agents_overview").success
     assert project.query("SELECT count(*), max(id) FROM agents_overview") == [(250, 250)]
     refused = without_settings()
