@@ -14,13 +14,14 @@ from analytics_dagster.warehouse import Warehouse
 
 spec = read_spec(REST_API)
 analytics_api = AnalyticsApi()
+warehouse = Warehouse()
 
 defs = dg.Definitions(
     assets=build_assets(spec),
     jobs=build_jobs(spec),
-    schedules=build_schedules(spec),
-    sensors=[build_change_sensor(spec, analytics_api), failure_alert],
-    resources={"analytics_api": analytics_api, "warehouse": Warehouse()},
+    schedules=build_schedules(spec, warehouse),
+    sensors=[build_change_sensor(spec, analytics_api, warehouse), failure_alert],
+    resources={"analytics_api": analytics_api, "warehouse": warehouse},
     # DuckDB has one writer, and a process per step costs more than the load.
     executor=dg.in_process_executor,
 )

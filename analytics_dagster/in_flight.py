@@ -11,10 +11,12 @@ import dagster as dg
 
 from analytics_dagster.api_spec import ApiSpec
 from analytics_dagster.jobs import FULL_REFRESH, INCREMENTAL_LOAD
-from analytics_dagster.warehouse import DATASET
+from analytics_dagster.warehouse import DATASET, Warehouse
 
 LONGEST_RUN = timedelta(hours=6)
 """After this a run counts as dead. The `max_runtime_seconds` of the instance is the same."""
+LONGEST_START = timedelta(minutes=1)
+"""After this a run that began and loads nothing counts as dead: its machine was switched off."""
 
 _STATUSES = [
     dg.DagsterRunStatus.QUEUED,
@@ -25,17 +27,29 @@ _STATUSES = [
 ]
 
 
-def in_flight(instance: dg.DagsterInstance, spec: ApiSpec) -> dict[str, str]:
-    """The resources that queued and running runs load, each to the beginning of a run id."""
-    since = datetime.now(timezone.utc) - LONGEST_RUN
-    return _covered(instance, spec, dg.RunsFilter(statuses=_STATUSES, created_after=since))
+def in_flight(instance: dg.DagsterInstance, spec: ApiSpec, warehouse: Warehouse) -> dict[str, str]:
+    """The resources that queued and living runs load, each to the beginning of a run id."""
+    now = datetime.now(timezone.utc)
+    filters = dg.RunsFilter(statuses=_STATUSES, created_after=now - LONGEST_RUN)
+    covered: dict[str, str] = {}
+    for record in instance.get_run_records(filters):
+        resources = _resources(record.dagster_run, spec)
+        began = datetime.fromtimestamp(record.start_time or now.timestamp(), timezone.utc)
+        is_new = now - began < LONGEST_START
+        if is_new or any(warehouse.is_being_loaded(resource) for resource in resources):
+            covered |= dict.fromkeys(resources, record.dagster_run.run_id[:8])
+    return covered
 
 
 def begun_since(
     instance: dg.DagsterInstance, spec: ApiSpec, job: str, moment: datetime
 ) -> dict[str, str]:
     """The resources that runs of a job load or loaded, if they were asked for after a moment."""
-    return _covered(instance, spec, dg.RunsFilter(job_name=job, created_after=moment))
+    covered: dict[str, str] = {}
+    for record in instance.get_run_records(dg.RunsFilter(job_name=job, created_after=moment)):
+        run = record.dagster_run
+        covered |= dict.fromkeys(_resources(run, spec), run.run_id[:8])
+    return covered
 
 
 def told(covered: dict[str, str]) -> str:
@@ -43,12 +57,7 @@ def told(covered: dict[str, str]) -> str:
     return ", ".join(f"{name} is covered by run {run}" for name, run in covered.items())
 
 
-def _covered(instance: dg.DagsterInstance, spec: ApiSpec, filters: dg.RunsFilter) -> dict[str, str]:
-    covered: dict[str, str] = {}
-    for record in instance.get_run_records(filters):
-        run = record.dagster_run
-        selected = {key.path[-1] for key in run.asset_selection or () if key.path[0] == DATASET}
-        if not run.asset_selection and run.job_name in (INCREMENTAL_LOAD, FULL_REFRESH):
-            selected = {resource.name for resource in spec.resources}
-        covered |= dict.fromkeys(sorted(selected), run.run_id[:8])
-    return covered
+def _resources(run: dg.DagsterRun, spec: ApiSpec) -> list[str]:
+    if not run.asset_selection and run.job_name in (INCREMENTAL_LOAD, FULL_REFRESH):
+        return [resource.name for resource in spec.resources]
+    return sorted(key.path[-1] for key in run.asset_selection or () if key.path[0] == DATASET)

@@ -13,6 +13,7 @@ from analytics_dagster.errors import SettingError
 from analytics_dagster.in_flight import begun_since, in_flight, told
 from analytics_dagster.jobs import FULL_REFRESH, INCREMENTAL_LOAD
 from analytics_dagster.loading import Mode
+from analytics_dagster.warehouse import Warehouse
 
 CRON_VARIABLE = "ANALYTICS_SCHEDULE"
 TIME_ZONE_VARIABLE = "ANALYTICS_TIME_ZONE"
@@ -20,17 +21,18 @@ EVERY_QUARTER_OF_AN_HOUR = "*/15 * * * *"
 SUNDAY_NIGHT = "30 2 * * 0"
 
 
-def build_schedules(spec: ApiSpec) -> list[dg.ScheduleDefinition]:
+def build_schedules(spec: ApiSpec, warehouse: Warehouse) -> list[dg.ScheduleDefinition]:
     """The schedules of both jobs: incremental loads are on by default, full refreshes are off.
 
     Raises:
         SettingError: the cron string or the time zone in the environment is none.
     """
     cron = os.environ.get(CRON_VARIABLE, EVERY_QUARTER_OF_AN_HOUR)
-    on, off = dg.DefaultScheduleStatus.RUNNING, dg.DefaultScheduleStatus.STOPPED
+    load = _ticker(spec, warehouse, INCREMENTAL_LOAD, "incremental")
+    refresh = _ticker(spec, warehouse, FULL_REFRESH, "full_refresh")
     return [
-        _schedule(INCREMENTAL_LOAD, cron, on, _ticker(spec, INCREMENTAL_LOAD, "incremental")),
-        _schedule(FULL_REFRESH, SUNDAY_NIGHT, off, _ticker(spec, FULL_REFRESH, "full_refresh")),
+        _schedule(INCREMENTAL_LOAD, cron, dg.DefaultScheduleStatus.RUNNING, load),
+        _schedule(FULL_REFRESH, SUNDAY_NIGHT, dg.DefaultScheduleStatus.STOPPED, refresh),
     ]
 
 
@@ -63,12 +65,15 @@ def _schedule(
     raise SettingError(problem)
 
 
-def _ticker(spec: ApiSpec, job: str, mode: Mode) -> Callable[[dg.ScheduleEvaluationContext], Tick]:
+def _ticker(
+    spec: ApiSpec, warehouse: Warehouse, job: str, mode: Mode
+) -> Callable[[dg.ScheduleEvaluationContext], Tick]:
     def tick(context: dg.ScheduleEvaluationContext) -> Tick:
         # After a pause all missed ticks come at once: a run that was asked for since they were
         # due has loaded what each of them would load.
         due = context.scheduled_execution_time
-        busy = begun_since(context.instance, spec, job, due) | in_flight(context.instance, spec)
+        busy = begun_since(context.instance, spec, job, due)
+        busy |= in_flight(context.instance, spec, warehouse)
         free = [resource.name for resource in spec.resources if resource.name not in busy]
         if not free:
             return dg.SkipReason(f"There is nothing left to load: {told(busy)}.")

@@ -16,6 +16,7 @@ from analytics_dagster.errors import AnalyticsError
 from analytics_dagster.in_flight import in_flight, told
 from analytics_dagster.jobs import INCREMENTAL_LOAD
 from analytics_dagster.resources import AnalyticsApi
+from analytics_dagster.warehouse import Warehouse
 
 SECONDS_BETWEEN_TICKS = 60
 LONGEST_TICK = 30
@@ -24,8 +25,10 @@ ASK_AGAIN = 900
 """Seconds after which a load that was asked for and did not succeed is asked for again."""
 
 
-def build_change_sensor(spec: ApiSpec, api: AnalyticsApi) -> dg.SensorDefinition:
-    """The sensor over all resources; it asks the API that the given resource describes."""
+def build_change_sensor(
+    spec: ApiSpec, api: AnalyticsApi, warehouse: Warehouse
+) -> dg.SensorDefinition:
+    """The sensor over all resources; it asks the API that is given."""
 
     @dg.sensor(
         name="change_sensor",
@@ -35,7 +38,7 @@ def build_change_sensor(spec: ApiSpec, api: AnalyticsApi) -> dg.SensorDefinition
         description="Asks the API for one row of each resource, and loads those that changed.",
     )
     def change_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        busy = in_flight(context.instance, spec)
+        busy = in_flight(context.instance, spec, warehouse)
         tick = _Tick(context, _remembered(context.cursor), [told(busy)] if busy else [])
         try:
             with api.process_config_and_initialize_cm() as reachable:

@@ -15,7 +15,7 @@ import dlt
 import duckdb
 from dlt.common.destination import Destination
 from dlt.destinations.impl.duckdb.configuration import DuckDbCredentials
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 from pydantic import Field
 
 from analytics_dagster.errors import (
@@ -85,15 +85,13 @@ class Warehouse(dg.ConfigurableResource[None]):
             OverlapError: another run loaded the resource for `overlap_timeout` seconds.
             WarehousePathError: the folder cannot be written.
         """
-        path = self.path()
-        file = path.with_name(f"{path.name}.{resource}.lock")
-        # Whoever may write the DuckDB file may lock it, too.
-        lock = FileLock(file, self.overlap_timeout, mode=0o666, poll_interval=0.1)
+        lock = self._lock(resource)
+        file = Path(lock.lock_file)
         failure: WarehouseError | None = None
         try:
             # The lock would make the folder, and a mistyped path a second warehouse.
-            path.parent.stat()
-            lock.acquire()
+            file.parent.stat()
+            lock.acquire(self.overlap_timeout)
             file.write_text(f"process {os.getpid()}")
         except Timeout:
             failure = OverlapError(
@@ -112,6 +110,22 @@ class Warehouse(dg.ConfigurableResource[None]):
             yield
         finally:
             lock.release()
+
+    def is_being_loaded(self, resource: str) -> bool:
+        """Whether a process that lives loads the resource now."""
+        lock = self._lock(resource)
+        if not Path(lock.lock_file).exists():
+            return False
+        try:
+            with lock.acquire(0):
+                return False
+        except Timeout:
+            return True
+
+    def _lock(self, resource: str) -> BaseFileLock:
+        path = self.path()
+        # Whoever may write the DuckDB file may lock it, too.
+        return FileLock(path.with_name(f"{path.name}.{resource}.lock"), mode=0o666)
 
     @contextmanager
     def writing(self) -> Iterator[AnyDestination]:
