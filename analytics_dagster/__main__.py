@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TextIO, cast
 
 import dagster as dg
 from dotenv import load_dotenv
 from filelock import FileLock
 from tabulate import tabulate
+from tqdm import tqdm
 
 from analytics_dagster.api_spec import REJECTED_ROWS
 from analytics_dagster.errors import AnalyticsError
+from analytics_dagster.progress import LOGGER
 from analytics_dagster.resources import SANDBOX_NOTICE, AnalyticsApi
 from analytics_dagster.run_failures import told_failures
 from analytics_dagster.warehouse import DATASET, PROJECT_ROOT, Warehouse
@@ -51,7 +55,7 @@ def _run() -> dg.ExecuteInProcessResult:
     else:
         print(f"Loading {api.location()} into {path} …\n", flush=True)
     job = defs.resolve_job_def(INCREMENTAL_LOAD)
-    with _instance() as instance:
+    with _instance() as instance, _shown_progress():
         return job.execute_in_process(instance=instance, run_config=_QUIET, raise_on_error=False)
 
 
@@ -59,6 +63,54 @@ def _instance() -> dg.DagsterInstance:
     # Dagster makes its tables when they are missing, and two processes at once do not agree.
     with FileLock(Path(os.environ["DAGSTER_HOME"]) / "instance.lock", timeout=60):
         return dg.DagsterInstance.get()
+
+
+class _ProgressBar(logging.Handler):
+    """A bar for each resource on a terminal; in a file nothing but what is more than progress."""
+
+    def __init__(self, terminal: TextIO) -> None:
+        super().__init__()
+        self._terminal = terminal
+        self._bar: tqdm[Any] = tqdm(disable=True)
+        self._resource = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        course = getattr(record, "course", None)
+        if course is None:
+            tqdm.write(record.getMessage(), file=self._terminal)
+            return
+        resource, rows, total = course
+        if resource != self._resource:
+            self.close()
+            self._resource = resource
+            self._bar = tqdm(
+                desc=resource,
+                total=total,
+                unit=" rows",
+                file=self._terminal,
+                leave=False,
+                disable=None,  # where the output is no terminal
+            )
+        self._bar.total = total
+        self._bar.update(rows - self._bar.n)
+
+    def close(self) -> None:
+        self._bar.close()
+        super().close()
+
+
+@contextmanager
+def _shown_progress() -> Iterator[None]:
+    # Dagster turns stderr into a file of its own while a step runs.
+    with os.fdopen(os.dup(sys.stderr.fileno()), "w") as terminal:
+        bar = _ProgressBar(terminal)
+        LOGGER.setLevel(logging.DEBUG)
+        LOGGER.addHandler(bar)
+        try:
+            yield
+        finally:
+            bar.close()
+            LOGGER.removeHandler(bar)
 
 
 def _report(result: dg.ExecuteInProcessResult) -> Iterator[str]:

@@ -24,6 +24,7 @@ from analytics_dagster.columns import api_name
 from analytics_dagster.envelope import Page
 from analytics_dagster.errors import IncompleteReadError
 from analytics_dagster.paginators import walk
+from analytics_dagster.progress import Progress
 from analytics_dagster.transport import Transport
 
 MAX_PAGES = 1_000_000
@@ -75,7 +76,8 @@ def read_whole(
     for number in range(1, READINGS + 1):
         reading.begin(number)
         evidence = _Evidence(resource, may_grow=bool(filters))
-        taken = take(_read(walk(resource, transport, filters), reading, evidence))
+        pages = _read(walk(resource, transport, filters), reading, evidence)
+        taken = take(_told(pages, resource, reading, transport))
         flaw = evidence.flaw(before)
         if not flaw:
             return taken
@@ -98,6 +100,15 @@ def _read(pages: Iterator[Page], reading: Reading, evidence: _Evidence) -> Itera
         if not evidence.takes(page):
             break
     reading.distinct = evidence.distinct
+
+
+def _told(
+    pages: Iterator[Page], resource: Resource, reading: Reading, transport: Transport
+) -> Iterator[Page]:
+    progress = Progress(resource.name)
+    for page in pages:
+        yield page
+        progress.tell(reading.rows, reading.pages, reading.total, transport.traffic.told())
 
 
 class _Evidence:

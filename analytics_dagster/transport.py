@@ -23,6 +23,7 @@ from analytics_dagster.authentication import Authentication
 from analytics_dagster.connections import Deadline, TimeLimits, connection_pool
 from analytics_dagster.errors import ApiError, MalformedBodyError, OversizedBodyError, RedirectError
 from analytics_dagster.failures import bad_status, broken_exchange
+from analytics_dagster.progress import LOGGER
 from analytics_dagster.redaction import redacted_logs
 
 BACKOFF_FACTOR = 2
@@ -40,6 +41,12 @@ class Traffic:
     requests: int = 0
     retries: int = 0
     seconds_waited: float = 0.0
+
+    def told(self) -> str:
+        """The retries and waits in words, if there were any."""
+        if not self.retries:
+            return ""
+        return f"; {self.retries} retries, {self.seconds_waited:.0f} s waited"
 
 
 @dataclass(frozen=True)
@@ -131,6 +138,14 @@ class Transport:
     def _count_retry(self, state: tenacity.RetryCallState) -> None:
         self.traffic.retries += 1
         self.traffic.seconds_waited += state.upcoming_sleep
+        problem = str(state.outcome.exception() if state.outcome else "").partition(". ")[0]
+        LOGGER.warning(
+            "%s. Trying again in %.1f s, for the %d. of %d times.",
+            self.redactor.text(problem),
+            state.upcoming_sleep,
+            state.attempt_number,
+            self._retries,
+        )
 
     def _attempt(self, url: str, parse: Callable[[Answer], T], headers: Mapping[str, str]) -> T:
         for _ in range(MAX_REDIRECTS + 1):

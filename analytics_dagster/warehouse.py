@@ -25,6 +25,7 @@ from analytics_dagster.errors import (
     WarehouseLockedError,
     WarehousePathError,
 )
+from analytics_dagster.progress import LOGGER
 from analytics_dagster.sql import literal
 
 DATASET = "analytics"
@@ -91,6 +92,13 @@ class Warehouse(dg.ConfigurableResource[None]):
         try:
             # The lock would make the folder, and a mistyped path a second warehouse.
             file.parent.stat()
+            if self.is_being_loaded(resource):
+                LOGGER.info(
+                    "%s is being loaded by %s: waiting for %g s at most.",
+                    resource,
+                    file.read_text(),
+                    self.overlap_timeout,
+                )
             lock.acquire(self.overlap_timeout)
             file.write_text(f"process {os.getpid()}")
         except Timeout:
@@ -147,6 +155,7 @@ class Warehouse(dg.ConfigurableResource[None]):
             )
 
     def _attach(self, connection: duckdb.DuckDBPyConnection, path: Path, give_up_at: float) -> None:
+        is_told = False
         while True:
             try:
                 connection.execute(f"ATTACH {literal(path)} AS {CATALOG}")
@@ -159,10 +168,14 @@ class Warehouse(dg.ConfigurableResource[None]):
                     f"{problem.splitlines()[0].rstrip('!.')}. Set {PATH_VARIABLE} to a DuckDB "
                     "file, or to a new one, in a folder that exists and that you may write."
                 )
+            found = re.search(r"lock is held in (.*?\(PID \d+\))", problem)
+            holder = found[1] if found else "another program"
+            if not is_told:
+                LOGGER.info("%s is held by %s: waiting.", path, holder)
+                is_told = True
             if time.monotonic() > give_up_at:
-                holder = re.search(r"lock is held in (.*?\(PID \d+\))", problem)
                 raise WarehouseLockedError(
-                    f"{path} is held by {holder[1] if holder else 'another program'}, for longer "
+                    f"{path} is held by {holder}, for longer "
                     f"than {self.lock_timeout:g} s. Close that program or its connection, and run "
                     "again; the rows are as they were."
                 )
