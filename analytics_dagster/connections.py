@@ -27,11 +27,14 @@ from urllib3.util import make_headers
 
 @dataclass(frozen=True)
 class TimeLimits:
-    """Seconds until a connection stands, between two bytes, and for a whole exchange."""
+    """Seconds until a connection stands, between two bytes, for a whole exchange, and for all
+    exchanges and waits of a resource together.
+    """
 
     connect: float = 10
     read: float = 30
     total: float = 120
+    resource: float = 18_000
 
 
 _running = threading.local()

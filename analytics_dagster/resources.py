@@ -49,6 +49,12 @@ class AnalyticsApi(dg.ConfigurableResource["AnalyticsApi"]):
         default=120, gt=0, description="Seconds that one request may take as a whole."
     )
 
+    resource_timeout: float = Field(
+        default=18_000,
+        gt=0,
+        description="Seconds that reading one resource may take, retries and waits included.",
+    )
+
     _location: str = PrivateAttr(default="")
     _key: str = PrivateAttr(default="")
 
@@ -85,10 +91,12 @@ class AnalyticsApi(dg.ConfigurableResource["AnalyticsApi"]):
     @contextmanager
     def connect(self, client: Client, *, in_a_hurry: bool = False) -> Iterator[Transport]:
         """The way to the API, open while the block runs; in a hurry nothing is tried again."""
-        limits = TimeLimits(self.connect_timeout, self.read_timeout, self.total_timeout)
+        limits = TimeLimits(
+            self.connect_timeout, self.read_timeout, self.total_timeout, self.resource_timeout
+        )
         retries = self.retries
         if in_a_hurry:
-            limits, retries = TimeLimits(connect=3, read=5, total=8), 0
+            limits, retries = TimeLimits(connect=3, read=5, total=8, resource=8), 0
         transport = Transport(self._location, client, self._key, retries=retries, limits=limits)
         with transport.open():
             yield transport

@@ -21,7 +21,13 @@ import urllib3
 from analytics_dagster.api_spec import Client
 from analytics_dagster.authentication import Authentication
 from analytics_dagster.connections import Deadline, TimeLimits, connection_pool
-from analytics_dagster.errors import ApiError, MalformedBodyError, OversizedBodyError, RedirectError
+from analytics_dagster.errors import (
+    ApiError,
+    MalformedBodyError,
+    OversizedBodyError,
+    RedirectError,
+    TimeLimitError,
+)
 from analytics_dagster.failures import bad_status, broken_exchange
 from analytics_dagster.progress import LOGGER
 from analytics_dagster.redaction import redacted_logs
@@ -68,7 +74,8 @@ class Transport:
         client: how the key is sent, and headers for every request.
         api_key: the secret.
         retries: attempts after the first; they wait 2, 4, 8, … seconds and some jitter.
-        clock: the `time` module, or what stands in for its `sleep` and `time`.
+        limits: the time limits; that for a resource counts from now.
+        clock: the `time` module, or what stands in for it.
     """
 
     def __init__(  # noqa: PLR0913  four of them have defaults
@@ -89,6 +96,7 @@ class Transport:
         self._retries = retries
         self._limits = limits or TimeLimits()
         self._clock = clock
+        self._give_up_at = clock.monotonic() + self._limits.resource
         self._pool = connection_pool(self.base_url, self._limits)
 
     @contextmanager
@@ -136,6 +144,7 @@ class Transport:
         )
 
     def _count_retry(self, state: tenacity.RetryCallState) -> None:
+        self._check_time(state.upcoming_sleep)
         self.traffic.retries += 1
         self.traffic.seconds_waited += state.upcoming_sleep
         problem = str(state.outcome.exception() if state.outcome else "").partition(". ")[0]
@@ -165,18 +174,31 @@ class Transport:
         raise MalformedBodyError(f"{url}: {problem}")
 
     def _exchange(self, url: str, headers: Mapping[str, str]) -> Answer:
+        self._check_time()
         self.traffic.requests += 1
         failure: Exception | None = None
         answer = None
-        with Deadline(self._limits.total) as deadline:
+        left = self._give_up_at - self._clock.monotonic()
+        with Deadline(min(self._limits.total, left)) as deadline:
             try:
                 answer = self._request(url, headers)
             except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
                 failure = error
         # An answer without a length ends where the deadline cut it: it looks whole, and is not.
         if answer is None or deadline.passed:
+            self._check_time()
             raise broken_exchange(url, failure, self._limits, deadline_passed=deadline.passed)
         return answer
+
+    def _check_time(self, needed: float = 0) -> None:
+        if self._clock.monotonic() + needed >= self._give_up_at:
+            error = TimeLimitError(
+                f"{self.base_url}: reading the resource takes longer than "
+                f"{self._limits.resource:g} s, retries and waits included. Set resource_timeout "
+                "of analytics_api higher, or ask the API's owner why it is slow."
+            )
+            error.transient = False
+            raise error
 
     def _request(self, url: str, headers: Mapping[str, str]) -> Answer:
         response = self._pool.request(

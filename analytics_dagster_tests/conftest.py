@@ -45,6 +45,8 @@ class TurnedClock:
     def time(self) -> float:
         return self.now
 
+    monotonic = time
+
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -522,6 +522,37 @@ def test_the_read_limit_ends_an_api_that_falls_silent(
             ids(transport)
 
 
+def test_a_resource_has_a_limit_for_all_its_requests_and_waits(
+    api: FakeApi, clock: TurnedClock
+) -> None:
+    """A wait that would pass it is not begun: 2 and 4 s fit into 10 s, and 8 s more do not."""
+    api.always(RESOURCE, status(503))
+    limits = TimeLimits(resource=10)
+    with (
+        connect(api, clock=clock, limits=limits) as transport,
+        pytest.raises(TimeLimitError, match=r"longer than 10 s, .* Set resource_timeout"),
+    ):
+        ids(transport)
+    assert len(api.requests) == 3
+    assert sum(clock.sleeps) < 10
+
+
+@pytest.mark.parametrize(
+    "act", [hang(), trickle(b"HTTP/1.1 200 OK\r\n\r\n", b" ")], ids=["hang", "drip"]
+)
+def test_the_limit_of_a_resource_ends_a_request(api: FakeApi, act: Fault) -> None:
+    """Also in the middle of an answer, long before the limits of the request."""
+    api.on(RESOURCE, status(503), act)
+    limits = TimeLimits(connect=20, read=20, total=20, resource=3)
+    started = time.monotonic()
+    with (
+        connect(api, clock=time, limits=limits) as transport,
+        pytest.raises(TimeLimitError, match="longer than 3 s"),
+    ):
+        ids(transport)
+    assert 2 < time.monotonic() - started < 10
+
+
 @pytest.mark.parametrize(
     ("limits", "says"),
     [
