@@ -53,7 +53,7 @@ def _run() -> dg.ExecuteInProcessResult:
     if api.is_sandbox:
         print(f"\n*** {SANDBOX_NOTICE} ***\n")
     else:
-        print(f"Loading {api.location()} into {path} …\n", flush=True)
+        print(f"Loading {api.shown_location()} into {path} …\n", flush=True)
     job = defs.resolve_job_def(INCREMENTAL_LOAD)
     with _instance() as instance, _shown_progress():
         return job.execute_in_process(instance=instance, run_config=_QUIET, raise_on_error=False)
@@ -141,7 +141,8 @@ def _report(result: dg.ExecuteInProcessResult) -> Iterator[str]:
 def _look(table: str) -> str:
     """A command line that shows the rows of a table."""
     path = Warehouse().path()
-    query = rf"FROM \"{path.stem}\".{DATASET}.{table}"
+    # DuckDB names the database by the file, up to its first dot.
+    query = rf"FROM \"{path.name.partition('.')[0]}\".{DATASET}.{table}"
     return f"{sys.executable} -c \"import duckdb; duckdb.connect('{path}').sql('{query}').show()\""
 
 

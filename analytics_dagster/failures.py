@@ -46,11 +46,11 @@ def broken_exchange(
     refused = isinstance(error, urllib3.exceptions.NewConnectionError)
     connecting = isinstance(error, urllib3.exceptions.ConnectTimeoutError) and not refused
     if deadline_passed or (connecting and limits.total < limits.connect):
-        return TimeLimitError(f"{url}: no whole answer within {limits.total:g} s")
+        return TimeLimitError(f"{url}: no whole answer within {limits.total:g} s.")
     if connecting:
-        return TimeLimitError(f"{url}: no connection within {limits.connect:g} s")
+        return TimeLimitError(f"{url}: no connection within {limits.connect:g} s.")
     if isinstance(error, urllib3.exceptions.TimeoutError) and not refused:
-        return TimeLimitError(f"{url}: no data for {limits.read:g} s")
+        return TimeLimitError(f"{url}: no data for {limits.read:g} s.")
     if isinstance(error, urllib3.exceptions.DecodeError):
         return MalformedBodyError(f"{url}: the body is not what its Content-Encoding says")
     if not isinstance(error, _TELLING):

@@ -27,10 +27,15 @@ _STATUSES = [
 ]
 
 
-def in_flight(instance: dg.DagsterInstance, spec: ApiSpec, warehouse: Warehouse) -> dict[str, str]:
-    """The resources that queued and living runs load, each to the beginning of a run id."""
+def in_flight(
+    instance: dg.DagsterInstance, spec: ApiSpec, warehouse: Warehouse, job: str | None = None
+) -> dict[str, str]:
+    """The resources that queued and living runs load, each to the beginning of a run id.
+
+    With `job` only its runs count.
+    """
     now = datetime.now(timezone.utc)
-    filters = dg.RunsFilter(statuses=_STATUSES, created_after=now - LONGEST_RUN)
+    filters = dg.RunsFilter(statuses=_STATUSES, created_after=now - LONGEST_RUN, job_name=job)
     covered: dict[str, str] = {}
     for record in instance.get_run_records(filters):
         resources = _resources(record.dagster_run, spec)

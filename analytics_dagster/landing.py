@@ -39,6 +39,7 @@ class Landed:
     `rows` are in the accepted file, one per key. `rows_before_cursor` and `rows_unchanged` were
     read and are not loaded, the latter because the table has them already. `rows_in_future` do
     not move the cursor: `newest` is its latest value that is not after the start of the reading.
+    `rows_kept` are in the file as well: the last good versions of rows that were rejected.
     """
 
     reading: Reading
@@ -46,6 +47,7 @@ class Landed:
     accepted: Path = Path()
     rejected: Path | None = None
     rows: int = 0
+    rows_kept: int = 0
     rows_unchanged: int = 0
     rows_before_cursor: int = 0
     rows_in_future: int = 0
@@ -57,10 +59,14 @@ class Landed:
         told = self.rows + self.rows_unchanged + self.rows_before_cursor + self.findings.rejected
         return self.reading.rows - told
 
-    def keep(self, file: Path, rows: int) -> None:
+    def leave_out(self, file: Path, rows: int) -> None:
         """Puts a file with only the changed rows in the place of the accepted one."""
         self.accepted = file
         self.rows, self.rows_unchanged = rows, self.rows - rows
+
+    def add_kept(self, file: Path, rows: int) -> None:
+        """Puts a file with rows of the table beside the read ones in the place of the other."""
+        self.accepted, self.rows_kept = file, rows - self.rows
 
 
 def land(

@@ -113,9 +113,11 @@ def load(  # noqa: PLR0913  three of them have defaults
             pipeline.destination = destination
             deleted = 0 if before.replaces else None
             if before.rows and before.replaces:
+                if landed.rejected:
+                    landed.add_kept(*table.with_last_good(landed.accepted, landed.rejected))
                 deleted = table.missing(landed.accepted)
             elif before.rows:
-                landed.keep(*table.changed(landed.accepted, since))
+                landed.leave_out(*table.changed(landed.accepted, since))
             if before.replaces or landed.rows or landed.rejected or state != before.state:
                 source = landed_source(resource, landed, state, replaces=before.replaces)
                 pipeline.extract(source, loader_file_format="parquet")
@@ -208,6 +210,7 @@ def _described(error: BaseException) -> str:
     said = re.sub(r"'.*'", "…", lines[0])
     said = re.sub(r'"(?!/)[^"]*"', "…", said)
     return (
-        f"{' from '.join(kinds)}: {said}. The rows in the table are as they were; run again, and "
-        "if it stays, look at the database."
+        f"{' from '.join(kinds)}: {said}. The table has its old rows or the new ones, never some "
+        "of both, and the next load reads from where this one did. Run again, and if it stays, "
+        "look at the database."
     )

@@ -57,6 +57,7 @@ def load_metadata(resource: Resource, loaded: Loaded, traffic: Traffic) -> dict[
     return figures | _where_known(
         total_at_api=reading.total,
         rows_deleted=loaded.deleted,
+        rows_kept=landed.rows_kept or None,
         read_since=_timestamp(loaded.since),
         cursor=_timestamp(loaded.cursor),
         rejected_reasons=dict(findings.reasons),

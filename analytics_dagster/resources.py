@@ -67,6 +67,10 @@ class AnalyticsApi(dg.ConfigurableResource["AnalyticsApi"]):
         """The base URL as it is set, or None."""
         return self.base_url or os.environ.get(BASE_URL_VARIABLE)
 
+    def shown_location(self) -> str:
+        """The base URL as a message may show it, also when there is a key in the wrong place."""
+        return _shown(self.location() or "")
+
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[AnalyticsApi]:
         """Finds the API and the key, or starts the sandbox for the time of the run.

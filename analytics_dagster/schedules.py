@@ -73,7 +73,9 @@ def _ticker(
         # due has loaded what each of them would load.
         due = context.scheduled_execution_time
         busy = begun_since(context.instance, spec, job, due)
-        busy |= in_flight(context.instance, spec, warehouse)
+        # A load is no refresh, but a refresh is a load.
+        only = FULL_REFRESH if job == FULL_REFRESH else None
+        busy |= in_flight(context.instance, spec, warehouse, only)
         free = [resource.name for resource in spec.resources if resource.name not in busy]
         if not free:
             return dg.SkipReason(f"There is nothing left to load: {told(busy)}.")

@@ -35,7 +35,7 @@ def landed_source(
 
     def rows() -> Iterator[Any]:
         dlt.current.source_state().update(state)
-        yield _imported(landed.accepted, landed.rows)
+        yield _imported(landed.accepted, landed.rows + landed.rows_kept)
 
     added = {name: {"data_type": kind} for name, kind in landed.findings.undeclared.items()}
     columns = _hints(resource.columns) | added

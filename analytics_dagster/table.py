@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timezone
 from pathlib import Path
 
 import dlt
 import pyarrow.parquet as pq
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
-from analytics_dagster.api_spec import Resource
+from analytics_dagster.api_spec import REJECTED_ROWS, Resource
+from analytics_dagster.columns import api_name
 from analytics_dagster.sql import literal, parquet, quoted
 from analytics_dagster.values import ARROW_TYPES
 
@@ -23,17 +24,21 @@ class Table:
 
     def rows(self) -> int | None:
         """The number of rows, or None when there is no table."""
-        try:
-            return self._number("SELECT count(*) FROM {table}")
-        except DatabaseUndefinedRelation:
-            return None
+        return self._count(self._resource.name)
 
     def mend(self) -> None:
-        """Makes the table anew when it was loaded before and somebody dropped it.
+        """Makes tables anew that were loaded before and that somebody dropped.
 
         dlt takes the schema that it stored for what is there.
         """
-        if self._resource.name in self._pipeline.schemas and self.rows() is None:
+        if self._resource.name not in self._pipeline.schemas:
+            return
+        tables = self._pipeline.schemas[self._resource.name].tables
+        if any(
+            self._count(name) is None
+            for name in (self._resource.name, REJECTED_ROWS)
+            if name in tables
+        ):
             with self._pipeline.destination_client() as client:
                 client.update_stored_schema(force=True)
 
@@ -52,24 +57,49 @@ class Table:
             f"SELECT count(*) FROM {{table}} ANTI JOIN {parquet(file)} USING ({key})"
         )
 
+    def with_last_good(self, file: Path, rejected: Path) -> tuple[Path, int]:
+        """The parquet file and the rows of the table whose new versions are rejected; their number.
+
+        Those are not gone at the API: their last good version is better than none.
+        """
+        same_key = " AND ".join(
+            f"CAST(old.{quoted(column)} AS VARCHAR) = raw ->> {literal(_json_path(column))}"
+            for column in self._resource.primary_key
+        )
+        key = ", ".join(map(quoted, self._resource.primary_key))
+        both = file.with_name("with_last_good.parquet")
+        rows = self._number(
+            f"COPY (FROM {parquet(file)} UNION ALL BY NAME SELECT old.* FROM {{table}} AS old "
+            f"ANTI JOIN {parquet(file)} AS new USING ({key}) WHERE EXISTS "
+            f"(SELECT 1 FROM {parquet(rejected)} WHERE {same_key})) "
+            f"TO {literal(both)} (FORMAT parquet, COMPRESSION uncompressed)"
+        )
+        return both, rows
+
     def changed(self, file: Path, since: datetime | None) -> tuple[Path, int]:
         """The parquet file without the rows that the table has already, and the rows left.
 
-        With `since` only newer rows of the table are compared; the file has no older ones.
+        A row that the table has in a newer version, if not one from the future, is left out as
+        well. With `since` only newer rows of the table are compared; the file has no older ones.
         """
         old_columns = self._columns()
-        conditions = [
+        unchanged = [
             f"new.{quoted(name)} IS NOT DISTINCT FROM "
             + (f"old.{quoted(name)}" if name in old_columns else "NULL")
             for name in pq.read_schema(file).names
         ]
-        if since and (incremental := self._resource.endpoint.incremental):
-            recent = f"TIMESTAMPTZ {literal(since.isoformat())}"
-            conditions.append(f"old.{quoted(incremental.column)} >= {recent}")
+        kept, recent = _no_row_of("old", unchanged), ""
+        if incremental := self._resource.endpoint.incremental:
+            cursor = quoted(incremental.column)
+            same_key = [f"new.{key} = old.{key}" for key in map(quoted, self._resource.primary_key)]
+            now = _moment(datetime.now(timezone.utc))
+            newer = [*same_key, f"old.{cursor} > new.{cursor}", f"old.{cursor} <= {now}"]
+            kept += f" AND {_no_row_of('old', newer)}"
+            recent = f"WHERE {cursor} >= {_moment(since)}" if since else ""
         changed = file.with_name("changed.parquet")
         rows = self._number(
-            f"COPY (SELECT * FROM {parquet(file)} AS new WHERE NOT EXISTS "
-            f"(SELECT 1 FROM {{table}} AS old WHERE {' AND '.join(conditions)})) "
+            f"COPY (WITH old AS (SELECT * FROM {{table}} {recent}) "
+            f"SELECT * FROM {parquet(file)} AS new WHERE {kept}) "
             f"TO {literal(changed)} (FORMAT parquet, COMPRESSION uncompressed)"
         )
         return changed, rows
@@ -81,8 +111,26 @@ class Table:
         columns = schemas[name].get_table_columns(name)
         return {column: str(hints.get("data_type")) for column, hints in columns.items()}
 
-    def _number(self, query: str) -> int:
+    def _count(self, table: str) -> int | None:
+        try:
+            return self._number("SELECT count(*) FROM {table}", table)
+        except DatabaseUndefinedRelation:
+            return None
+
+    def _number(self, query: str, name: str = "") -> int:
         with self._pipeline.sql_client() as client:
-            table = client.make_qualified_table_name(self._resource.name)
+            table = client.make_qualified_table_name(name or self._resource.name)
             [[number]] = client.execute_sql(query.replace("{table}", table)) or [[0]]
             return int(number)
+
+
+def _no_row_of(table: str, conditions: list[str]) -> str:
+    return f"NOT EXISTS (SELECT 1 FROM {table} WHERE {' AND '.join(conditions)})"
+
+
+def _moment(moment: datetime) -> str:
+    return f"TIMESTAMPTZ {literal(moment.isoformat())}"
+
+
+def _json_path(column: str) -> str:
+    return f'$."{api_name(column)}"'

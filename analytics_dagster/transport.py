@@ -128,7 +128,8 @@ class Transport:
             target = _with_query(self._same_origin(self.base_url, below), params)
             parsed: T = self._retrying()(self._attempt, target, parse, headers or {})
         except ApiError as error:
-            tried = f" It was tried {self._retries + 1} times." if error.transient else ""
+            is_told = error.transient and self._retries > 0
+            tried = f" It was tried {self._retries + 1} times." if is_told else ""
             error.args = (self.redactor.text(str(error)) + tried,)
             raise
         return parsed

@@ -68,7 +68,7 @@ class Warehouse(dg.ConfigurableResource[None]):
                 f"{PATH_VARIABLE}={name!r} names no file. Set it to the path of a DuckDB file, "
                 "or unset it to use analytics.duckdb."
             )
-        return PROJECT_ROOT / Path(name).expanduser()
+        return (PROJECT_ROOT / Path(name).expanduser()).resolve()
 
     def description(self) -> AnyDestination:
         """The kind of destination, before it is opened: settings are not looked at."""

@@ -57,11 +57,13 @@ def execute(instance: dg.DagsterInstance, *resources: str, job: str = "increment
 
 
 @contextmanager
-def in_flight(api: FakeApi, instance: dg.DagsterInstance, *resources: str) -> Iterator[None]:
+def in_flight(
+    api: FakeApi, instance: dg.DagsterInstance, *resources: str, job: str = "incremental_load"
+) -> Iterator[None]:
     """A run that hangs at the API as long as the block runs."""
     before = len(api.requests)
     api.always(resources[0] if resources else ALL[0], hang())
-    run = threading.Thread(target=execute, args=(instance, *resources))
+    run = threading.Thread(target=execute, args=(instance, *resources), kwargs={"job": job})
     run.start()
     while len(api.requests) == before:
         time.sleep(0.01)
@@ -119,14 +121,17 @@ def test_a_tick_leaves_out_what_is_being_loaded(
         assert requested(tick(instance, spec, datetime.now(timezone.utc))) == {*ALL} - {AGENTS}
 
 
+@pytest.mark.parametrize("running", ["incremental_load", "full_refresh"])
 def test_a_tick_is_skipped_while_everything_is_being_loaded(
-    instance: dg.DagsterInstance, spec: ApiSpec, api: FakeApi
+    instance: dg.DagsterInstance, spec: ApiSpec, api: FakeApi, running: str
 ) -> None:
-    """The reason names the resources and the run; a refresh counts as well as a load."""
+    """The reason names the resources and the run. A refresh is a load, but not the other way."""
     due = datetime.now(timezone.utc) + timedelta(seconds=30)
-    with in_flight(api, instance):
+    with in_flight(api, instance, job=running):
         run = instance.get_runs()[0].run_id[:8]
-        for job in ("incremental_load", "full_refresh"):
+        if running == "incremental_load":
+            assert requested(tick(instance, spec, due, "full_refresh")) == set(ALL)
+        for job in {"incremental_load", running}:
             answer = tick(instance, spec, due, job)
             assert not answer.run_requests
             assert all(f"{name} is covered by run {run}" in answer.skip_message for name in ALL)

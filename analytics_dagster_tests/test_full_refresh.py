@@ -133,6 +133,32 @@ def test_rows_that_the_api_serves_twice_are_in_the_table_once(
     ]
 
 
+def test_a_row_that_is_rejected_keeps_its_last_good_version(project: Project, api: FakeApi) -> None:
+    """It is not gone at the API, so it is not gone from the table, nor counted as gone."""
+    api.rows[AGENTS] = agents(240, total_talk_time=7)
+    for row in api.rows[AGENTS][:20]:
+        row["total_talk_time"] = "many"
+    figures = project.refresh(AGENTS).metadata(AGENTS)
+    assert (figures["rows_loaded"], figures["rows_rejected"], figures["rows_kept"]) == (220, 20, 20)
+    assert (figures["rows_deleted"], figures["duplicates"]) == (10, 0)
+    assert project.query(
+        f"SELECT total_talk_time, count(*), min(id) FROM {AGENTS} GROUP BY 1 ORDER BY 1"
+    ) == [(7, 220, 21), (90, 20, 1)]
+
+
+def test_a_table_of_rejected_rows_that_somebody_dropped_comes_back(
+    project: Project, api: FakeApi
+) -> None:
+    """Clearing it away is no harm."""
+    api.rows[AGENTS][0]["total_talk_time"] = "many"
+    assert project.run(AGENTS).success
+    with duckdb.connect(str(project.path)) as connection:
+        connection.execute("DROP TABLE analytics.analytics.rejected_rows")
+    api.rows[AGENTS][1]["total_talk_time"] = "many"
+    assert project.run(AGENTS).success
+    assert project.query("SELECT count(*) FROM rejected_rows") == [(2,)]
+
+
 def test_a_refresh_adds_new_columns_and_keeps_old_ones(project: Project, api: FakeApi) -> None:
     """The table is filled anew, not made anew."""
     for row in api.rows[AGENTS]:

@@ -131,6 +131,19 @@ def test_a_row_from_the_future_is_loaded_and_stops_no_later_row(
     assert ids(project)[250:] == [251, 252, 253]
 
 
+def test_an_older_version_does_not_replace_a_newer_one(project: Project, api: FakeApi) -> None:
+    """A replica of the API that lags behind takes nothing back; a row from the future may go."""
+    api.rows[AGENTS] += [agent(251, 0, current_timestamp="2099-01-01T00:00:00Z")]
+    assert project.run(AGENTS).success
+    api.rows[AGENTS][0] = agent(1, -5, name="older")
+    api.rows[AGENTS][250] = agent(251, 5, name="mended")
+    assert project.run(AGENTS).metadata(AGENTS)["rows_loaded"] == 1
+    assert project.query(f"SELECT name FROM {AGENTS} WHERE id IN (1, 251) ORDER BY id") == [
+        ("Agent 1",),
+        ("mended",),
+    ]
+
+
 @pytest.mark.parametrize("moment", [None, "", "not a date", "2026-02-30T00:00:00Z", [1]], ids=str)
 def test_a_row_without_a_readable_moment_stops_no_later_row(
     project: Project, api: FakeApi, moment: Any

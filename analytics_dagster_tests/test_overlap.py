@@ -75,6 +75,17 @@ def test_of_two_versions_of_a_row_the_newer_one_stays(project: Project, api: Fak
     assert project.query(f"SELECT DISTINCT total_talk_time FROM {AGENTS}") == [(2,)]
 
 
+def test_a_link_to_the_file_is_the_file(
+    project: Project, api: FakeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that knows the file by another name waits as well."""
+    link = project.path.with_name("link.duckdb")
+    link.symlink_to(project.path)
+    with a_run_that_reads_for_ever(api):
+        monkeypatch.setenv("ANALYTICS_DUCKDB_PATH", str(link))
+        assert "OverlapError" in project.run(AGENTS, overlap_timeout=0.5).error
+
+
 @contextmanager
 def a_run_that_reads_for_ever(api: FakeApi) -> Iterator[int]:
     """Another process in the middle of a load; gives its id."""

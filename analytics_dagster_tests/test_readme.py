@@ -56,6 +56,7 @@ def test_make_run_prints_what_was_loaded_and_a_second_run_merges(checkout: Check
     [
         ("ANALYTICS_DUCKDB_PATH", "", "FAILED: SettingError: ANALYTICS_DUCKDB_PATH='' names no"),
         ("ANALYTICS_API_KEY", "k", "FAILED run: SettingError: There is an API key and no"),
+        ("ANALYTICS_API_BASE_URL", "http://me:secret@x?k=secret", "FAILED run: SettingError: ANAL"),
     ],
 )
 def test_make_run_tells_a_bad_setting_in_one_line(
@@ -67,6 +68,7 @@ def test_make_run_tells_a_bad_setting_in_one_line(
     assert done.returncode == 1
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+    assert "secret" not in done.stdout + done.stderr
 
 
 def test_every_variable_is_documented() -> None:
