@@ -126,6 +126,8 @@ class _Evidence:
         self._pages: set[int] = set()
         self._count = 0
         self._totals: list[int] = []
+        self._total_moves = False
+        self._has_single = False
         self._has_honest_total = True
         self._may_grow = may_grow
         self._pushed_on = 0
@@ -155,6 +157,7 @@ class _Evidence:
                 self._pushed_on += identities.index(self.identities[-1])
             else:
                 self._stopped_by = "the pages shift while they are read"
+        self._has_single |= len(identities) == 1 and not page.overlap
         self._pages.add(fingerprint)
         self.identities.extend(identities[page.overlap :])
         self._take_total(page)
@@ -167,6 +170,7 @@ class _Evidence:
         # A page beyond the end may claim anything.
         if page.total is None or not (page.rows or self._count == 0):
             return
+        self._total_moves |= bool(self._totals) and page.total != self._totals[-1]
         self._totals = [*self._totals[:1], page.total]
         if page.total < len(self.identities):
             self._has_honest_total = False
@@ -174,20 +178,28 @@ class _Evidence:
     def flaw(self, before: _Evidence | None) -> str:
         """Why this reading is no proof, or nothing; `before` is the reading before it."""
         rows, totals = len(self.identities), self._totals if self._has_honest_total else []
+        flaw = self._flaw_of_totals(rows, totals)
+        if flaw or (before is not None and before.identities == self.identities):
+            return flaw or self._stopped_by
+        if self._has_single and not totals:
+            return "pages of one row, and no total, do not show whether they shift"
+        repeated = rows - self.distinct - self._pushed_on
+        if repeated and not self._stopped_by:
+            return f"{repeated} of {rows} rows came twice: the pages shift"
+        return self._stopped_by
+
+    def _flaw_of_totals(self, rows: int, totals: list[int]) -> str:
         grown = self._may_grow and totals and rows - self._pushed_on >= totals[0]
         all_came = bool(grown) and rows >= totals[-1]
         if self._pushed_on and not all_came:
             return "the pages shift while they are read"
-        if len(set(totals)) > 1 and not all_came:
-            return "the API's total moved from {} to {} while it was read".format(*totals)
+        if totals and self._total_moves and not all_came:
+            return "the API's total moved, from {} to {}, while it was read".format(*totals)
         if self._repeats:
             return self._stopped_by
         if totals and rows < totals[0]:
             return f"the API claims {totals[0]} rows and gave {rows}"
-        repeated = rows - self.distinct - self._pushed_on
-        if repeated and (before is None or before.identities != self.identities):
-            return self._stopped_by or f"{repeated} of {rows} rows came twice: the pages shift"
-        return self._stopped_by
+        return ""
 
 
 def _identity(row: Any, key: list[str]) -> int:

@@ -46,12 +46,12 @@ def _by_offset(paginator: OffsetPaginator, get: GetPage) -> Iterator[Page]:
         end = offset + len(page.rows)
         total = None if page.total is None else max(page.total - paginator.offset, 0)
         yield Page(page.rows, total, overlap)
-        if not page.rows:
+        if not page.rows or (len(page.rows) == overlap and end == page.total):
             return
         # By rows received: a server may give fewer than the limit on any page. The last row is
         # asked for again: a row that went or came before it has moved it, and no total needs to
-        # tell. Not when the total says that this was all, nor when it would be no step.
-        overlap = int(end != page.total and len(page.rows) > 1)
+        # tell. Not when it would be no step.
+        overlap = int(len(page.rows) > 1)
         offset = end - overlap
 
 

@@ -179,8 +179,10 @@ def test_a_resource_of_any_size_is_read_to_its_end(
     reading = Reading()
     assert read(transport, reading=reading) == rows(size)
     assert reading.total == (size if total == "honest" else None)
-    assert (reading.rows, reading.distinct, reading.readings) == (size, size, 1)
-    assert len(api.requests) <= size // 100 + 3
+    # One row, and no total, is read twice: nothing else shows that it is all.
+    readings = 2 if (size, total) == (1, "absent") else 1
+    assert (reading.rows, reading.distinct, reading.readings) == (size, size, readings)
+    assert len(api.requests) <= size // 100 + 2 + readings
 
 
 @pytest.mark.parametrize("total", ["honest", "absent"])
@@ -530,7 +532,7 @@ def test_a_value_is_read_as_it_is_written(
     api: FakeApi, transport: Transport, paginator: Any, written: str, value: Any
 ) -> None:
     """Long integers are not rounded, and what JSON should not hold does not break the page."""
-    api.rows["agents"] = []
+    api.rows["agents"] = [{"id": 1}, {"id": 2}]
     api.on(
         "agents",
         raw(b'{"data": [{"id": 1, "calls": %s}, {"id": 2}], "total": 2}' % written.encode()),
@@ -544,7 +546,7 @@ def test_an_integer_too_long_for_python_does_not_break_the_page(
     api: FakeApi, transport: Transport
 ) -> None:
     """Python reads integers of up to 4300 digits; the rows beside a longer one are good."""
-    api.rows["agents"] = []
+    api.rows["agents"] = [{"id": 1}, {"id": 2}]
     page = b'{"data": [{"id": 1, "calls": %s}, {"id": 2}], "total": 2}'
     api.on("agents", raw(page % (b"9" * 5000)))
     assert [row["id"] for row in read(transport)] == [1, 2]
