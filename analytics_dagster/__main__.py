@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from analytics_dagster.api_spec import REJECTED_ROWS
 from analytics_dagster.errors import AnalyticsError
-from analytics_dagster.progress import LOGGER
+from analytics_dagster.progress import LOGGER, heard_by
 from analytics_dagster.resources import SANDBOX_NOTICE, AnalyticsApi
 from analytics_dagster.run_failures import told_failures
 from analytics_dagster.warehouse import DATASET, PROJECT_ROOT, Warehouse
@@ -103,14 +103,9 @@ class _ProgressBar(logging.Handler):
 def _shown_progress() -> Iterator[None]:
     # Dagster turns stderr into a file of its own while a step runs.
     with os.fdopen(os.dup(sys.stderr.fileno()), "w") as terminal:
-        bar = _ProgressBar(terminal)
         LOGGER.setLevel(logging.DEBUG)
-        LOGGER.addHandler(bar)
-        try:
+        with heard_by(_ProgressBar(terminal)):
             yield
-        finally:
-            bar.close()
-            LOGGER.removeHandler(bar)
 
 
 def _report(result: dg.ExecuteInProcessResult) -> Iterator[str]:

@@ -12,7 +12,7 @@ import tenacity
 import urllib3
 
 from analytics_dagster.connections import Deadline, TimeLimits, connection_pool
-from analytics_dagster.redaction import Redactor, redacted_logs
+from analytics_dagster.redaction import URLLIB3_LOGGERS, Redactor, redacted_logs
 from analytics_dagster.resources import find_api_key
 from analytics_dagster.run_failures import told_failures
 
@@ -64,7 +64,7 @@ def post(webhook: str, text: str) -> str:
     retrying = tenacity.Retrying(
         stop=tenacity.stop_after_attempt(3), wait=tenacity.wait_fixed(1), reraise=True
     )
-    with redacted_logs(secrets, "urllib3.connection", "urllib3.connectionpool"):
+    with redacted_logs(secrets, *URLLIB3_LOGGERS):
         try:
             status: int = retrying(_post_once, webhook, body)
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:

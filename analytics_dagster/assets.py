@@ -18,7 +18,7 @@ from analytics_dagster.api_config import DESCRIPTIONS
 from analytics_dagster.api_spec import ApiSpec, Resource
 from analytics_dagster.loading import Mode, load, pipeline_for
 from analytics_dagster.metadata import declared_metadata, load_metadata
-from analytics_dagster.progress import told_to
+from analytics_dagster.progress import Forward, heard_by
 from analytics_dagster.resources import SANDBOX_NOTICE, AnalyticsApi
 from analytics_dagster.source import described_source
 from analytics_dagster.warehouse import DATASET, Warehouse
@@ -73,7 +73,7 @@ def _build_asset(spec: ApiSpec, resource: Resource) -> dg.AssetsDefinition:
         warehouse: Warehouse,
     ) -> Iterator[dg.MaterializeResult[Any]]:
         made_up = analytics_api.is_sandbox
-        with told_to(context.log), analytics_api.connect(spec.client) as transport:
+        with heard_by(Forward(context.log)), analytics_api.connect(spec.client) as transport:
             loaded = load(
                 resource,
                 transport,

@@ -24,7 +24,7 @@ from analytics_dagster.contract import Contract, Findings
 from analytics_dagster.envelope import Page
 from analytics_dagster.errors import TooManyRejectedError
 from analytics_dagster.pages import Reading, read_whole
-from analytics_dagster.sql import literal, parquet, quoted
+from analytics_dagster.sql import copied, names, parquet, quoted
 from analytics_dagster.transport import Transport
 
 BATCH_ROWS = 10_000
@@ -151,7 +151,7 @@ class _Files:
 
 def _one_row_per_key(resource: Resource, files: list[Path]) -> tuple[Path, int]:
     """One file with the newest row of each key, else the one that came last; and its rows."""
-    key = ", ".join(map(quoted, resource.primary_key))
+    key = names(resource.primary_key)
     incremental = resource.endpoint.incremental
     order = [f"{quoted(incremental.column)} DESC"] if incremental else []
     newest_first = ", ".join([*order, "file_index DESC", "file_row_number DESC"])
@@ -163,11 +163,11 @@ def _one_row_per_key(resource: Resource, files: list[Path]) -> tuple[Path, int]:
         if found == kept and len(files) == 1:
             return files[0], kept
         one = files[0].with_name("one_row_per_key.parquet")
-        connection.execute(
-            f"COPY (SELECT * FROM {rows} QUALIFY "
-            f"row_number() OVER (PARTITION BY {key} ORDER BY {newest_first}) = 1) "
-            f"TO {literal(one)} (FORMAT parquet, COMPRESSION uncompressed)"
+        newest = (
+            f"SELECT * FROM {rows} QUALIFY "
+            f"row_number() OVER (PARTITION BY {key} ORDER BY {newest_first}) = 1"
         )
+        connection.execute(copied(newest, one))
     return one, kept
 
 

@@ -44,21 +44,24 @@ def _of(rows: int, total: int | None) -> str:
     return f"{rows:,}" if total is None else f"{rows:,} of {total:,}"
 
 
-class _Forward(logging.Handler):
+class Forward(logging.Handler):
+    """Hands on to another log what loads say, at INFO and above."""
+
     def __init__(self, log: logging.Logger) -> None:
         super().__init__(logging.INFO)
         self._log = log
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Says in the other log what the record says."""
         self._log.log(record.levelno, record.getMessage())
 
 
 @contextmanager
-def told_to(log: logging.Logger) -> Iterator[None]:
-    """Within the block the log hears what loads say."""
-    handler = _Forward(log)
+def heard_by(handler: logging.Handler) -> Iterator[None]:
+    """Within the block the handler hears what loads say; at its end it is closed."""
     LOGGER.addHandler(handler)
     try:
         yield
     finally:
         LOGGER.removeHandler(handler)
+        handler.close()

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 MASK = "***"
+URLLIB3_LOGGERS = ("urllib3.connection", "urllib3.connectionpool")
 
 
 class Redactor:

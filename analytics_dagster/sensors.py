@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import dagster as dg
 
@@ -16,6 +15,7 @@ from analytics_dagster.errors import AnalyticsError
 from analytics_dagster.in_flight import in_flight, told
 from analytics_dagster.jobs import INCREMENTAL_LOAD
 from analytics_dagster.resources import AnalyticsApi
+from analytics_dagster.transport import Transport
 from analytics_dagster.warehouse import Warehouse
 
 SECONDS_BETWEEN_TICKS = 60
@@ -80,7 +80,7 @@ class _Tick:
             except AnalyticsError as error:
                 self.reasons.append(f"{resource.name}: {_said(error)}")
 
-    def _look_at(self, resource: Resource, transport: Any) -> None:
+    def _look_at(self, resource: Resource, transport: Transport) -> None:
         load = last_load(self.context.instance, resource)
         memory = self.memories.get(resource.name)
         seen = glance(resource, transport, load.cursor, memory.glance if memory else None)

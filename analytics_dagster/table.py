@@ -11,7 +11,7 @@ from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
 from analytics_dagster.api_spec import REJECTED_ROWS, Resource
 from analytics_dagster.columns import api_name
-from analytics_dagster.sql import literal, parquet, quoted
+from analytics_dagster.sql import copied, literal, names, parquet, quoted
 from analytics_dagster.values import ARROW_TYPES
 
 
@@ -52,7 +52,7 @@ class Table:
 
     def missing(self, file: Path) -> int:
         """How many rows of the table have a key that is not in the parquet file."""
-        key = ", ".join(map(quoted, self._resource.primary_key))
+        key = names(self._resource.primary_key)
         return self._number(
             f"SELECT count(*) FROM {{table}} ANTI JOIN {parquet(file)} USING ({key})"
         )
@@ -66,15 +66,14 @@ class Table:
             f"CAST(old.{quoted(column)} AS VARCHAR) = raw ->> {literal(_json_path(column))}"
             for column in self._resource.primary_key
         )
-        key = ", ".join(map(quoted, self._resource.primary_key))
+        key = names(self._resource.primary_key)
         both = file.with_name("with_last_good.parquet")
-        rows = self._number(
-            f"COPY (FROM {parquet(file)} UNION ALL BY NAME SELECT old.* FROM {{table}} AS old "
+        query = (
+            f"FROM {parquet(file)} UNION ALL BY NAME SELECT old.* FROM {{table}} AS old "
             f"ANTI JOIN {parquet(file)} AS new USING ({key}) WHERE EXISTS "
-            f"(SELECT 1 FROM {parquet(rejected)} WHERE {same_key})) "
-            f"TO {literal(both)} (FORMAT parquet, COMPRESSION uncompressed)"
+            f"(SELECT 1 FROM {parquet(rejected)} WHERE {same_key})"
         )
-        return both, rows
+        return both, self._number(copied(query, both))
 
     def changed(self, file: Path, since: datetime | None) -> tuple[Path, int]:
         """The parquet file without the rows that the table has already, and the rows left.
@@ -97,12 +96,11 @@ class Table:
             kept += f" AND {_no_row_of('old', newer)}"
             recent = f"WHERE {cursor} >= {_moment(since)}" if since else ""
         changed = file.with_name("changed.parquet")
-        rows = self._number(
-            f"COPY (WITH old AS (SELECT * FROM {{table}} {recent}) "
-            f"SELECT * FROM {parquet(file)} AS new WHERE {kept}) "
-            f"TO {literal(changed)} (FORMAT parquet, COMPRESSION uncompressed)"
+        query = (
+            f"WITH old AS (SELECT * FROM {{table}} {recent}) "
+            f"SELECT * FROM {parquet(file)} AS new WHERE {kept}"
         )
-        return changed, rows
+        return changed, self._number(copied(query, changed))
 
     def _columns(self) -> dict[str, str]:
         schemas, name = self._pipeline.schemas, self._resource.name

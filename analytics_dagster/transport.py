@@ -30,7 +30,7 @@ from analytics_dagster.errors import (
 )
 from analytics_dagster.failures import bad_status, broken_exchange
 from analytics_dagster.progress import LOGGER
-from analytics_dagster.redaction import redacted_logs
+from analytics_dagster.redaction import URLLIB3_LOGGERS, redacted_logs
 
 BACKOFF_FACTOR = 2
 JITTER = 0.1
@@ -102,7 +102,7 @@ class Transport:
     @contextmanager
     def open(self) -> Iterator[Transport]:
         """Within the block urllib3's log is redacted; at its end the connections are closed."""
-        with redacted_logs(self.redactor, "urllib3.connection", "urllib3.connectionpool"):
+        with redacted_logs(self.redactor, *URLLIB3_LOGGERS):
             try:
                 yield self
             finally:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
 import shlex
 import shutil
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +167,54 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     return Project(tmp_path / "analytics.duckdb", monkeypatch)
 
 
+class Listener:
+    """A webhook on loopback: what it was sent, and what it answers."""
+
+    def __init__(self) -> None:
+        self.alerts: list[Any] = []
+        self.answer = 200
+        listener = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                listener.alerts.append(json.loads(body))
+                self.send_response(listener.answer)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = HTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/services/T0/B0/hook-secret"
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
+
+
+@pytest.fixture
+def listener() -> Iterator[Listener]:
+    listening = Listener()
+    yield listening
+    listening.server.shutdown()
+    listening.server.server_close()
+
+
+class Versions(dict[str, Any]):
+    """The rows of an API of which one resource is another version each time it is looked at."""
+
+    def __init__(
+        self, rows: dict[str, Any], resource: str, version_of: Callable[[int], list[Any]]
+    ) -> None:
+        super().__init__(rows)
+        self._resource = resource
+        self._version_of = version_of
+        self._looks = itertools.count(1)
+
+    def __getitem__(self, key: str) -> Any:
+        if key == self._resource:
+            return self._version_of(next(self._looks))
+        return super().__getitem__(key)
+
+
 class Checkout:
     """A copy of the project's files, and its commands run there as in a fresh clone."""
 
@@ -177,6 +229,10 @@ class Checkout:
             "PYTHONPATH": str(folder),
             "VIRTUAL_ENV": sys.prefix,
         }
+
+    def takes_settings(self) -> None:
+        """Its commands run with the settings of this test."""
+        self.environment |= {k: v for k, v in os.environ.items() if k.startswith("ANALYTICS_")}
 
     def run(self, line: str) -> subprocess.CompletedProcess[str]:
         """A command line, split as a shell does."""

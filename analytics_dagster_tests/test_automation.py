@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +22,11 @@ from analytics_dagster.errors import SettingError
 from analytics_dagster.schedules import build_schedules
 from analytics_dagster.sensors import build_change_sensor
 from analytics_dagster.warehouse import Warehouse
-from analytics_dagster_tests.conftest import Project, agents
+from analytics_dagster_tests.conftest import Listener, Project, agents
 from analytics_dagster_tests.fake_api import Exchange, FakeApi, fault, hang, raw, status
 
 ALL = ("account_overview", "agents_overview", "current_queue_activity")
 AGENTS = "agents_overview"
-NOW = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
 
 
 @pytest.fixture
@@ -51,7 +49,6 @@ def execute(instance: dg.DagsterInstance, *resources: str, job: str = "increment
         instance=instance,
         asset_selection=keys or None,
         raise_on_error=False,
-        run_config={"resources": {"analytics_api": {"config": {"retries": 0}}}} if not job else {},
     )
     return result.success
 
@@ -384,37 +381,6 @@ def test_a_cursor_that_somebody_edited_does_no_harm(sensor: Sensor, cursor: str)
 
 
 # The failure alert --------------------------------------------------------------------------
-
-
-class Listener:
-    """A webhook on loopback: what it was sent, and what it answers."""
-
-    def __init__(self) -> None:
-        self.alerts: list[Any] = []
-        self.answer = 200
-        listener = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                listener.alerts.append(json.loads(body))
-                self.send_response(listener.answer)
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = HTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/services/T0/B0/hook-secret"
-        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
-
-
-@pytest.fixture
-def listener() -> Iterator[Listener]:
-    listening = Listener()
-    yield listening
-    listening.server.shutdown()
-    listening.server.server_close()
 
 
 def alert(instance: dg.DagsterInstance, resource: str = AGENTS) -> Any:

@@ -12,9 +12,8 @@ from urllib.parse import quote_plus
 
 import pytest
 
-from analytics_dagster_tests.conftest import Checkout, Project, agents
+from analytics_dagster_tests.conftest import Checkout, Listener, Project, agents
 from analytics_dagster_tests.fake_api import FakeApi, hang, status
-from analytics_dagster_tests.test_automation import Listener
 from analytics_dagster_tests.test_dagster_dev import PLACE, DagsterDev, running_dev, wait_until
 
 # One long story, as a daemon's minute takes a minute.
@@ -74,14 +73,6 @@ class Automation:
         found = re.search(r"pid: (\d+)|'label': 'pid', 'text': '(\d+)'", events)
         assert found, events
         return int(found[1] or found[2])
-
-
-@pytest.fixture
-def listener() -> Iterator[Listener]:
-    listening = Listener()
-    yield listening
-    listening.server.shutdown()
-    listening.server.server_close()
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 
 from analytics_dagster.api_config import SMALLEST_REFRESH
 from analytics_dagster.definitions import defs
-from analytics_dagster_tests.conftest import Checkout, Project, agents
+from analytics_dagster_tests.conftest import Checkout, Project, Versions, agents
 from analytics_dagster_tests.fake_api import FakeApi, Fault, answer, status
 from analytics_dagster_tests.test_incremental import ENDLESS_LOADS
 
@@ -179,18 +179,7 @@ def test_the_first_load_may_be_a_refresh(project: Project) -> None:
 
 def test_a_reader_sees_the_old_rows_or_the_new_ones(project: Project, api: FakeApi) -> None:
     """While refreshes follow each other, every look at the table finds one version of it."""
-    version = 0
-
-    def rows() -> list[dict[str, Any]]:
-        nonlocal version
-        version += 1
-        return agents(90, total_talk_time=version)
-
-    class Moving(dict[str, Any]):
-        def __getitem__(self, key: str) -> Any:
-            return rows() if key == AGENTS else super().__getitem__(key)
-
-    api.rows = Moving(api.rows)
+    api.rows = Versions(api.rows, AGENTS, lambda version: agents(90, total_talk_time=version))
     assert project.refresh(AGENTS, allow_shrink=True).success
     looks: set[int] = set()
     command = [sys.executable, "-c", ENDLESS_LOADS]

@@ -19,7 +19,7 @@ import pytest
 from analytics_dagster.api_config import REST_API
 from analytics_dagster.api_reader import read_spec
 from analytics_dagster.api_spec import ApiSpec
-from analytics_dagster_tests.conftest import Project, agents
+from analytics_dagster_tests.conftest import Project, Versions, agents
 from analytics_dagster_tests.fake_api import FakeApi, hang, status
 
 AGENTS = "agents_overview"
@@ -291,18 +291,11 @@ def test_a_load_that_is_killed_at_any_moment_leaves_one_version_of_the_table(
     project: Project, api: FakeApi
 ) -> None:
     """Ten kills within merges, swaps and reads: every row of one version, never some of two."""
-    version = 0
 
-    def rows() -> list[dict[str, Any]]:
-        nonlocal version
-        version += 1
+    def rows(version: int) -> list[dict[str, Any]]:
         return [agent(n, version / 60, total_calls_accepted=version) for n in range(1, 91)]
 
-    class Moving(dict[str, Any]):
-        def __getitem__(self, key: str) -> Any:
-            return rows() if key == AGENTS else super().__getitem__(key)
-
-    api.rows = Moving(api.rows)
+    api.rows = Versions(api.rows, AGENTS, rows)
     assert project.refresh(AGENTS, allow_shrink=True).success
     seen = set()
     for _ in range(10):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import threading
@@ -33,13 +32,13 @@ MATERIALIZE = "dagster asset materialize -m analytics_dagster.definitions --sele
 
 def start(checkout: Checkout, line: str, log: Path) -> subprocess.Popen[bytes]:
     """A command in the background, with the settings of the project."""
-    settings = {name: value for name, value in os.environ.items() if name.startswith("ANALYTICS_")}
+    checkout.takes_settings()
     home = checkout.environment["DAGSTER_HOME"]
     with log.open("wb") as output:
         return subprocess.Popen(
             line.split(),
             cwd=checkout.folder,
-            env=checkout.environment | settings | {"DAGSTER_HOME": "" if "asset" in line else home},
+            env=checkout.environment | {"DAGSTER_HOME": "" if "asset" in line else home},
             stdout=output,
             stderr=output,
         )

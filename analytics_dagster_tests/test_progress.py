@@ -77,9 +77,8 @@ def test_a_run_that_waits_for_another_one_says_so(
 
 def test_make_run_has_a_progress_bar_on_a_terminal(checkout: Checkout, project: Project) -> None:
     """And none where its output goes into a file."""
-    settings = {name: value for name, value in os.environ.items() if name.startswith("ANALYTICS_")}
     assert project.path.parent.exists()
-    checkout.environment |= settings
+    checkout.takes_settings()
     assert "rows/s" not in checkout.run("python -m analytics_dagster").stderr
     project.path.unlink()
     ours, theirs = pty.openpty()
