@@ -21,7 +21,7 @@ from analytics_dagster.errors import AnalyticsError
 from analytics_dagster.progress import LOGGER, heard_by
 from analytics_dagster.resources import SANDBOX_NOTICE, AnalyticsApi
 from analytics_dagster.run_failures import told_failures
-from analytics_dagster.warehouse import DATASET, PROJECT_ROOT, Warehouse
+from analytics_dagster.warehouse import PROJECT_ROOT, Warehouse
 
 # What matters is printed below; the whole log is in the Dagster UI.
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -126,6 +126,7 @@ def _report(result: dg.ExecuteInProcessResult) -> Iterator[str]:
         return
     yield f"{tabulate(tables, _HEADERS)}\n"
     yield from reasons
+    yield from _failed_checks(result)
     yield f"file: {Warehouse().path()}"
     yield f"look: {_look(tables[0][0])}"
     if reasons:
@@ -133,12 +134,20 @@ def _report(result: dg.ExecuteInProcessResult) -> Iterator[str]:
     yield "or:   make dev, and open the assets in the Dagster UI"
 
 
+def _failed_checks(result: dg.ExecuteInProcessResult) -> Iterator[str]:
+    for found in result.get_asset_check_evaluations():
+        if not found.passed:
+            kind = "odd: " if found.severity is dg.AssetCheckSeverity.WARN else "WRONG:"
+            resource = found.asset_key.path[-1]
+            yield f"{kind} {resource}: {found.check_name}: {found.description}"
+
+
 def _look(table: str) -> str:
     """A command line that shows the rows of a table."""
-    path = Warehouse().path()
-    # DuckDB names the database by the file, up to its first dot.
-    query = rf"FROM \"{path.name.partition('.')[0]}\".{DATASET}.{table}"
-    return f"{sys.executable} -c \"import duckdb; duckdb.connect('{path}').sql('{query}').show()\""
+    warehouse = Warehouse()
+    shown = warehouse.shown(table).replace('"', r"\"")
+    opened = f"import duckdb; duckdb.connect('{warehouse.path()}')"
+    return f"{sys.executable} -c \"{opened}.sql('FROM {shown}').show()\""
 
 
 if __name__ == "__main__":

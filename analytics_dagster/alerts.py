@@ -1,25 +1,23 @@
-"""The failure alert: a short message to a webhook when a run fails."""
+"""The alerts: somebody is told when a run fails, and when the rows of a resource grow old."""
 
 from __future__ import annotations
 
 import json
-import os
-from http import HTTPStatus
-from urllib.parse import urlsplit
+import time
+from datetime import datetime, timezone
 
 import dagster as dg
-import tenacity
-import urllib3
 
-from analytics_dagster.connections import Deadline, TimeLimits, connection_pool
-from analytics_dagster.redaction import URLLIB3_LOGGERS, Redactor, redacted_logs
+from analytics_dagster.api_spec import ApiSpec
+from analytics_dagster.assets import last_load
+from analytics_dagster.redaction import Redactor
 from analytics_dagster.resources import find_api_key
 from analytics_dagster.run_failures import told_failures
+from analytics_dagster.timetable import timetable
+from analytics_dagster.webhook import NOBODY_IS_TOLD, WEBHOOK_VARIABLE, link_to, tell, webhook
 
-WEBHOOK_VARIABLE = "ANALYTICS_ALERT_WEBHOOK_URL"
-UI_VARIABLE = "ANALYTICS_DAGSTER_URL"
 LONGEST_REASON = 600
-_LIMITS = TimeLimits(connect=3, read=5, total=8)
+SECONDS_BETWEEN_LOOKS = 60
 
 
 @dg.run_failure_sensor(
@@ -28,54 +26,57 @@ _LIMITS = TimeLimits(connect=3, read=5, total=8)
     description=f"Posts a message to {WEBHOOK_VARIABLE}, where it is set, when a run fails.",
 )
 def failure_alert(context: dg.RunFailureSensorContext) -> dg.SkipReason | None:
-    """Posts the alert; that it could not be posted is logged and nothing more."""
-    webhook = os.environ.get(WEBHOOK_VARIABLE)
-    if not webhook:
-        return dg.SkipReason(f"{WEBHOOK_VARIABLE} is not set: nobody is told.")
-    problem = post(webhook, message(context))
-    if problem:
-        context.log.error(f"The alert was not delivered: {problem}. Check {WEBHOOK_VARIABLE}.")
-    return None
-
-
-def message(context: dg.RunFailureSensorContext) -> str:
-    """Job, run, what failed and why, and where to look; a few lines."""
+    """Tells job, run, what failed and why, and where to look."""
+    if not webhook():
+        return dg.SkipReason(NOBODY_IS_TOLD)
     run = context.dagster_run
     redactor = Redactor(str(find_api_key() or ""))
     events = [*context.get_step_failure_events(), context.failure_event]
     reasons = [
         f"• {what}: {redactor.text(why)[:LONGEST_REASON]}" for what, why in told_failures(events)
     ]
-    ui = os.environ.get(UI_VARIABLE, "http://127.0.0.1:3000").rstrip("/")
-    return "\n".join(
-        [f"{run.job_name} failed, run {run.run_id}", *reasons, f"{ui}/runs/{run.run_id}"]
+    told = f"{run.job_name} failed, run {run.run_id}"
+    tell("\n".join([told, *reasons, link_to(f"runs/{run.run_id}")]), context.log)
+    return None
+
+
+def build_late_data_alert(spec: ApiSpec) -> dg.SensorDefinition:
+    """The sensor that tells once of each resource that is late by its freshness policy."""
+    late_after = timetable().late_after
+
+    @dg.sensor(
+        name="late_data_alert",
+        minimum_interval_seconds=SECONDS_BETWEEN_LOOKS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=f"Posts a message to {WEBHOOK_VARIABLE}, where it is set, when an asset is "
+        "older than its freshness policy allows.",
     )
+    def late_data_alert(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        if not webhook():
+            return dg.SensorResult(skip_reason=NOBODY_IS_TOLD)
+        loaded_at = {r.name: last_load(context.instance, r).at for r in spec.resources}
+        bound = time.time() - late_after.total_seconds()
+        late = {name: at for name, at in loaded_at.items() if 0 < at < bound}
+        told = _told_before(context.cursor)
+        new = {name: at for name, at in late.items() if told.get(name) != at}
+        message = "\n".join([*map(_said, new, new.values()), link_to("assets")])
+        if not new or tell(message, context.log):
+            told = late
+        reason = f"Late: {', '.join(late)}." if late else "No resource is late."
+        return dg.SensorResult(skip_reason=reason, cursor=json.dumps(told))
+
+    return late_data_alert
 
 
-def post(webhook: str, text: str) -> str:
-    """Posts the text as Slack and its like take it; returns why that failed, or nothing.
-
-    The address of a webhook is a secret: no message and no log has it.
-    """
-    # Slack reads <…> as a link or a mention of everybody.
-    escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    body = json.dumps({"text": escaped})
-    secrets = Redactor(webhook, urlsplit(webhook).path)
-    retrying = tenacity.Retrying(
-        stop=tenacity.stop_after_attempt(3), wait=tenacity.wait_fixed(1), reraise=True
-    )
-    with redacted_logs(secrets, *URLLIB3_LOGGERS):
-        try:
-            status: int = retrying(_post_once, webhook, body)
-        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            return type(error).__name__
-    return "" if status < HTTPStatus.MULTIPLE_CHOICES else f"HTTP {status}"
+def _told_before(cursor: str | None) -> dict[str, float]:
+    """The late resources that were told already, each with the load that was its last then."""
+    try:
+        return dict(json.loads(cursor or "{}"))
+    except (ValueError, TypeError):
+        # Anybody can edit the cursor in the UI; without it what is late is told once more.
+        return {}
 
 
-def _post_once(webhook: str, body: str) -> int:
-    headers = {"Content-Type": "application/json"}
-    with Deadline(_LIMITS.total):
-        response = connection_pool(webhook, _LIMITS).request(
-            "POST", webhook, body=body, headers=headers, redirect=False
-        )
-    return response.status
+def _said(resource: str, loaded_at: float) -> str:
+    moment = datetime.fromtimestamp(loaded_at, timezone.utc)
+    return f"{resource} is late: it was last loaded at {moment:%Y-%m-%d %H:%M} UTC"

@@ -140,12 +140,27 @@ DataType = Literal["bigint", "text", "timestamp", "double", "bool", "date"]
 
 
 class Column(Entry):
-    """One declared column, in dlt's terms; `x-expected` marks one that every row should have."""
+    """One declared column, in dlt's terms.
+
+    `x-expected` marks one that every row should have, `x-minimum` and `x-maximum` the range of
+    values that are plausible: a row outside of it is loaded, and a check warns.
+    """
 
     data_type: DataType
     nullable: bool = True
     description: str = ""
     expected: bool = Field(False, alias="x-expected")
+    minimum: float | None = Field(None, alias="x-minimum", allow_inf_nan=False)
+    maximum: float | None = Field(None, alias="x-maximum", allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _a_range_is_one_of_numbers(self) -> Column:
+        low, high = self.minimum, self.maximum
+        if (low, high) != (None, None) and self.data_type not in ("bigint", "double"):
+            raise ValueError("x-minimum and x-maximum: only numbers have them")
+        if low is not None and high is not None and low > high:
+            raise ValueError(f"x-minimum {low:g} is larger than x-maximum {high:g}")
+        return self
 
 
 class Resource(Entry):

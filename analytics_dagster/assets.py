@@ -21,6 +21,7 @@ from analytics_dagster.metadata import declared_metadata, load_metadata
 from analytics_dagster.progress import Forward, heard_by
 from analytics_dagster.resources import SANDBOX_NOTICE, AnalyticsApi
 from analytics_dagster.source import described_source
+from analytics_dagster.timetable import timetable
 from analytics_dagster.warehouse import DATASET, Warehouse
 
 GROUP = "call_centre"
@@ -52,10 +53,16 @@ def key_of(resource: str) -> dg.AssetKey:
 
 def build_assets(spec: ApiSpec) -> list[dg.AssetsDefinition]:
     """The assets of all resources of the configuration, in its order."""
-    return [_build_asset(spec, resource) for resource in spec.resources]
+    times = timetable()
+    freshness = dg.FreshnessPolicy.time_window(
+        warn_window=times.warned_after, fail_window=times.late_after
+    )
+    return [_build_asset(spec, resource, freshness) for resource in spec.resources]
 
 
-def _build_asset(spec: ApiSpec, resource: Resource) -> dg.AssetsDefinition:
+def _build_asset(
+    spec: ApiSpec, resource: Resource, freshness: dg.FreshnessPolicy
+) -> dg.AssetsDefinition:
     # The source and the pipeline of the decorator only describe; each run makes its own.
     with TemporaryDirectory(prefix="analytics_dagster_") as folder:
         pipeline = pipeline_for(resource, Warehouse(), folder)
@@ -64,7 +71,7 @@ def _build_asset(spec: ApiSpec, resource: Resource) -> dg.AssetsDefinition:
         dlt_source=described_source(resource),
         dlt_pipeline=pipeline,
         name=resource.name,
-        dagster_dlt_translator=_Translator(resource),
+        dagster_dlt_translator=_Translator(resource, freshness),
     )
     def materialize(
         context: dg.AssetExecutionContext,
@@ -111,8 +118,9 @@ def last_load(instance: dg.DagsterInstance, resource: Resource) -> LastLoad:
 
 
 class _Translator(DagsterDltTranslator):
-    def __init__(self, resource: Resource) -> None:
+    def __init__(self, resource: Resource, freshness: dg.FreshnessPolicy) -> None:
         self._resource = resource
+        self._freshness = freshness
 
     def get_asset_spec(self, data: DltResourceTranslatorData) -> dg.AssetSpec:  # noqa: ARG002
         resource = self._resource
@@ -126,4 +134,5 @@ class _Translator(DagsterDltTranslator):
             kinds={"dlt", "duckdb", "api"},
             tags={"source": "analytics_api"},
             metadata=declared_metadata(resource),
+            freshness_policy=self._freshness,
         )

@@ -88,7 +88,12 @@ def statistics_columns(*, expected: str, larger_plan: str = "") -> TTableSchemaC
 
 
 def _statistic(name: str, *, expected: bool) -> TColumnSchema:
-    column: dict[str, Any] = {"data_type": "bigint", "description": STATISTICS[name]}
+    column: dict[str, Any] = {
+        "data_type": "bigint",
+        "description": STATISTICS[name],
+        # A count or a number of seconds below zero is a mistake of the API.
+        "x-minimum": 0,
+    }
     if expected:
         column["x-expected"] = True
     return cast(TColumnSchema, column)

@@ -2,10 +2,11 @@
 
 import dagster as dg
 
-from analytics_dagster.alerts import failure_alert
+from analytics_dagster.alerts import build_late_data_alert, failure_alert
 from analytics_dagster.api_config import REST_API
 from analytics_dagster.api_reader import read_spec
 from analytics_dagster.assets import build_assets
+from analytics_dagster.checks import build_checks
 from analytics_dagster.jobs import build_jobs
 from analytics_dagster.resources import AnalyticsApi
 from analytics_dagster.schedules import build_schedules
@@ -18,9 +19,14 @@ warehouse = Warehouse()
 
 defs = dg.Definitions(
     assets=build_assets(spec),
+    asset_checks=build_checks(spec),
     jobs=build_jobs(spec),
     schedules=build_schedules(spec, warehouse),
-    sensors=[build_change_sensor(spec, analytics_api, warehouse), failure_alert],
+    sensors=[
+        build_change_sensor(spec, analytics_api, warehouse),
+        failure_alert,
+        build_late_data_alert(spec),
+    ],
     resources={"analytics_api": analytics_api, "warehouse": warehouse},
     # DuckDB has one writer, and a process per step costs more than the load.
     executor=dg.in_process_executor,

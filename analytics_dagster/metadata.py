@@ -28,7 +28,7 @@ def load_metadata(resource: Resource, loaded: Loaded, traffic: Traffic) -> dict[
     """The figures of one load.
 
     Waits are in seconds. `read_since` is where the load began to read, and `cursor` where the
-    next one goes on, less its lag.
+    next one goes on, less its lag. `fields` are the columns that the API sent.
     """
     landed = loaded.landed
     reading, findings = landed.reading, landed.findings
@@ -63,6 +63,7 @@ def load_metadata(resource: Resource, loaded: Loaded, traffic: Traffic) -> dict[
         rejected_reasons=dict(findings.reasons),
         new_fields=findings.new_fields,
         missing_fields=_missing(resource, landed),
+        fields=sorted(findings.seen_columns),
     )
 
 

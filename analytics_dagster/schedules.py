@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
+from dataclasses import replace
 
 import dagster as dg
 
 from analytics_dagster.api_spec import ApiSpec
 from analytics_dagster.assets import LoadConfig, key_of
-from analytics_dagster.errors import SettingError
 from analytics_dagster.in_flight import begun_since, in_flight, told
 from analytics_dagster.jobs import FULL_REFRESH, INCREMENTAL_LOAD
 from analytics_dagster.loading import Mode
+from analytics_dagster.timetable import Timetable, timetable
 from analytics_dagster.warehouse import Warehouse
 
-CRON_VARIABLE = "ANALYTICS_SCHEDULE"
-TIME_ZONE_VARIABLE = "ANALYTICS_TIME_ZONE"
-EVERY_QUARTER_OF_AN_HOUR = "*/15 * * * *"
 SUNDAY_NIGHT = "30 2 * * 0"
 
 
@@ -27,12 +24,17 @@ def build_schedules(spec: ApiSpec, warehouse: Warehouse) -> list[dg.ScheduleDefi
     Raises:
         SettingError: the cron string or the time zone in the environment is none.
     """
-    cron = os.environ.get(CRON_VARIABLE, EVERY_QUARTER_OF_AN_HOUR)
+    times = timetable()
     load = _ticker(spec, warehouse, INCREMENTAL_LOAD, "incremental")
     refresh = _ticker(spec, warehouse, FULL_REFRESH, "full_refresh")
     return [
-        _schedule(INCREMENTAL_LOAD, cron, dg.DefaultScheduleStatus.RUNNING, load),
-        _schedule(FULL_REFRESH, SUNDAY_NIGHT, dg.DefaultScheduleStatus.STOPPED, refresh),
+        _schedule(INCREMENTAL_LOAD, times, dg.DefaultScheduleStatus.RUNNING, load),
+        _schedule(
+            FULL_REFRESH,
+            replace(times, cron=SUNDAY_NIGHT),
+            dg.DefaultScheduleStatus.STOPPED,
+            refresh,
+        ),
     ]
 
 
@@ -41,28 +43,19 @@ Tick = dg.RunRequest | dg.SkipReason
 
 def _schedule(
     job: str,
-    cron: str,
+    times: Timetable,
     status: dg.DefaultScheduleStatus,
     tick: Callable[[dg.ScheduleEvaluationContext], Tick],
 ) -> dg.ScheduleDefinition:
-    time_zone = os.environ.get(TIME_ZONE_VARIABLE, "UTC")
-    try:
-        return dg.ScheduleDefinition(
-            name=f"{job}_schedule",
-            job_name=job,
-            cron_schedule=cron,
-            execution_timezone=time_zone,
-            execution_fn=tick,
-            default_status=status,
-            description=f"Runs {job}, for the resources that are not being loaded already.",
-        )
-    except dg.DagsterInvalidDefinitionError:
-        problem = (
-            f"{CRON_VARIABLE}={cron!r} or {TIME_ZONE_VARIABLE}={time_zone!r} cannot be used. Set "
-            f"the one to a cron string like {EVERY_QUARTER_OF_AN_HOUR!r}, the other to a time "
-            "zone like 'Europe/Berlin', or unset them."
-        )
-    raise SettingError(problem)
+    return dg.ScheduleDefinition(
+        name=f"{job}_schedule",
+        job_name=job,
+        cron_schedule=times.cron,
+        execution_timezone=times.time_zone,
+        execution_fn=tick,
+        default_status=status,
+        description=f"Runs {job}, for the resources that are not being loaded already.",
+    )
 
 
 def _ticker(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import dlt
 import pyarrow.parquet as pq
@@ -49,6 +51,23 @@ class Table:
             for name, kind in self._columns().items()
             if name not in self._resource.columns and kind in ARROW_TYPES
         }
+
+    def counts(self, conditions: Mapping[str, str]) -> dict[str, int]:
+        """How many rows meet each condition, under the names of the conditions."""
+        if not conditions:
+            return {}
+        counted = ", ".join(f"count(*) FILTER (WHERE {each})" for each in conditions.values())
+        [row] = self._rows_of(f"SELECT {counted} FROM {{table}}", self._resource.name)
+        return dict(zip(conditions, row, strict=True))
+
+    def keys(self, condition: str, most: int) -> list[Any]:
+        """The primary keys of the first rows that meet a condition; lists where they are of
+        several columns.
+        """
+        key = names(self._resource.primary_key)
+        query = f"SELECT {key} FROM {{table}} WHERE {condition} ORDER BY {key} LIMIT {most}"
+        rows = self._rows_of(query, self._resource.name)
+        return [row[0] if len(row) == 1 else list(row) for row in rows]
 
     def missing(self, file: Path) -> int:
         """How many rows of the table have a key that is not in the parquet file."""
@@ -116,10 +135,13 @@ class Table:
             return None
 
     def _number(self, query: str, name: str = "") -> int:
+        [[number]] = self._rows_of(query, name or self._resource.name) or [[0]]
+        return int(number)
+
+    def _rows_of(self, query: str, name: str) -> Sequence[Sequence[Any]]:
         with self._pipeline.sql_client() as client:
-            table = client.make_qualified_table_name(name or self._resource.name)
-            [[number]] = client.execute_sql(query.replace("{table}", table)) or [[0]]
-            return int(number)
+            table = client.make_qualified_table_name(name)
+            return client.execute_sql(query.replace("{table}", table)) or []
 
 
 def _no_row_of(table: str, conditions: list[str]) -> str:

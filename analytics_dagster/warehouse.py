@@ -26,7 +26,7 @@ from analytics_dagster.errors import (
     WarehousePathError,
 )
 from analytics_dagster.progress import LOGGER
-from analytics_dagster.sql import literal
+from analytics_dagster.sql import literal, quoted
 
 DATASET = "analytics"
 # Without a name of its own the file analytics.duckdb would be the catalog `analytics`, and
@@ -69,6 +69,10 @@ class Warehouse(dg.ConfigurableResource[None]):
                 "or unset it to use analytics.duckdb."
             )
         return (PROJECT_ROOT / Path(name).expanduser()).resolve()
+
+    def shown(self, table: str) -> str:
+        """The table as a reader of the file names it: DuckDB calls the database by the file."""
+        return f"{quoted(self.path().name.partition('.')[0])}.{DATASET}.{table}"
 
     def description(self) -> AnyDestination:
         """The kind of destination, before it is opened: settings are not looked at."""

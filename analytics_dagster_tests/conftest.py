@@ -25,6 +25,7 @@ from analytics_dagster.api_config import REST_API
 from analytics_dagster.api_reader import read_spec
 from analytics_dagster.api_spec import ApiSpec
 from analytics_dagster.assets import build_assets
+from analytics_dagster.checks import build_checks
 from analytics_dagster.resources import AnalyticsApi
 from analytics_dagster.warehouse import DATASET, Warehouse
 from analytics_dagster_tests.fake_api import FakeApi
@@ -139,12 +140,18 @@ class Project:
         config: Mapping[str, Any] | None = None,
         retries: int = 0,
         overlap_timeout: float = 60,
+        instance: dg.DagsterInstance | None = None,
     ) -> Run:
-        """Materializes the named resources, or all, in this process, with this config of each."""
+        """Materializes the named resources, or all, in this process, with this config of each.
+
+        With an instance of its own the run is recorded there, and the checks run as well.
+        """
         spec = spec or read_spec(REST_API)
         selected = resources or tuple(resource.name for resource in spec.resources)
+        checks = build_checks(spec) if instance else []
         result = dg.materialize(
-            build_assets(spec),
+            [*build_assets(spec), *checks],
+            instance=instance,
             selection=[dg.AssetKey([DATASET, name]) for name in selected],
             resources={
                 "analytics_api": AnalyticsApi(retries=retries),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -15,13 +16,17 @@ import dagster as dg
 import pytest
 
 from analytics_dagster import sensors
-from analytics_dagster.alerts import failure_alert, post
+from analytics_dagster.alerts import build_late_data_alert, failure_alert
+from analytics_dagster.api_config import REST_API
+from analytics_dagster.api_reader import read_spec
 from analytics_dagster.api_spec import ApiSpec
+from analytics_dagster.assets import build_assets
 from analytics_dagster.definitions import analytics_api, defs
 from analytics_dagster.errors import SettingError
 from analytics_dagster.schedules import build_schedules
 from analytics_dagster.sensors import build_change_sensor
 from analytics_dagster.warehouse import Warehouse
+from analytics_dagster.webhook import post
 from analytics_dagster_tests.conftest import Listener, Project, agents
 from analytics_dagster_tests.fake_api import Exchange, FakeApi, fault, hang, raw, status
 
@@ -196,6 +201,7 @@ def test_the_schedule_is_the_one_of_the_environment(
         ("ANALYTICS_SCHEDULE", "every day"),
         ("ANALYTICS_SCHEDULE", ""),
         ("ANALYTICS_SCHEDULE", "* * * *"),
+        ("ANALYTICS_SCHEDULE", "0 0 31 2 *"),
         ("ANALYTICS_TIME_ZONE", "Berlin"),
     ],
 )
@@ -204,7 +210,7 @@ def test_a_schedule_that_is_none_is_told_when_definitions_load(
 ) -> None:
     """With the variable, its value, and an example."""
     monkeypatch.setenv(variable, value)
-    with pytest.raises(SettingError, match=f"{variable}={value!r}"):
+    with pytest.raises(SettingError, match=re.escape(f"{variable}={value!r}")):
         build_schedules(spec, Warehouse())
 
 
@@ -468,3 +474,112 @@ def test_a_run_that_began_nothing_is_told_too(
     monkeypatch.delenv("ANALYTICS_API_KEY")
     alert(instance)
     assert "• run: MissingApiKeyError: No API key" in listener.alerts[0]["text"]
+
+
+# The alert of late data ---------------------------------------------------------------------
+
+
+class LateDataAlert:
+    """The sensor and the cursor that Dagster keeps for it."""
+
+    def __init__(self, instance: dg.DagsterInstance, spec: ApiSpec) -> None:
+        self.instance = instance
+        self.definition = build_late_data_alert(spec)
+        self.cursor: str | None = None
+
+    def tick(self) -> str:
+        """The reason that one tick gives."""
+        context = dg.build_sensor_context(instance=self.instance, cursor=self.cursor)
+        answer = self.definition.evaluate_tick(context)
+        self.cursor = answer.cursor
+        return answer.skip_message or ""
+
+
+@pytest.fixture
+def late(
+    instance: dg.DagsterInstance,
+    spec: ApiSpec,
+    listener: Listener,
+    monkeypatch: pytest.MonkeyPatch,
+) -> LateDataAlert:
+    """The alert, an hour after a load that should be repeated every 15 minutes."""
+    monkeypatch.setenv("ANALYTICS_ALERT_WEBHOOK_URL", listener.url)
+    instance.report_runless_asset_event(dg.AssetMaterialization(dg.AssetKey(["analytics", AGENTS])))
+    now = time.time()
+    monkeypatch.setattr("analytics_dagster.alerts.time.time", lambda: now + 3600)
+    return LateDataAlert(instance, spec)
+
+
+def test_late_data_is_told_once_to_the_same_webhook(
+    late: LateDataAlert, listener: Listener
+) -> None:
+    """With the time of the last load; what was never loaded is not late."""
+    assert [late.tick(), late.tick()] == [f"Late: {AGENTS}."] * 2
+    [sent] = listener.alerts
+    said, link = sent["text"].splitlines()
+    assert said.startswith(f"{AGENTS} is late: it was last loaded at 20")
+    assert link == "http://127.0.0.1:3000/assets"
+
+
+def test_data_that_is_late_again_is_told_again(
+    late: LateDataAlert, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A load in between ended the first delay."""
+    late.tick()
+    late.instance.report_runless_asset_event(
+        dg.AssetMaterialization(dg.AssetKey(["analytics", AGENTS]))
+    )
+    assert late.tick() == "No resource is late."
+    now = time.time()
+    monkeypatch.setattr("analytics_dagster.alerts.time.time", lambda: now + 3600)
+    late.tick()
+    assert len(listener.alerts) == 2
+
+
+def test_what_was_not_delivered_is_told_at_the_next_tick(
+    late: LateDataAlert, listener: Listener
+) -> None:
+    """A webhook that is down for a moment swallows nothing."""
+    listener.answer = 500
+    late.tick()
+    listener.answer = 200
+    late.tick()
+    assert len(listener.alerts) == 2
+
+
+def test_data_within_its_freshness_policy_is_not_late(
+    late: LateDataAlert, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is data of a daily schedule that is an hour old."""
+    monkeypatch.setenv("ANALYTICS_SCHEDULE", "@daily")
+    daily = LateDataAlert(late.instance, read_spec(REST_API))
+    assert daily.tick() == "No resource is late."
+    assert listener.alerts == []
+
+
+def test_a_cursor_of_the_alert_that_somebody_edited_does_no_harm(late: LateDataAlert) -> None:
+    """What is late is told once more."""
+    for cursor in ("{", "[1]", '"x"', "null"):
+        late.cursor = cursor
+        assert late.tick() == f"Late: {AGENTS}."
+
+
+@pytest.mark.parametrize(
+    ("cron", "pause"),
+    [
+        ("*/15 * * * *", timedelta(minutes=15)),
+        ("5 6 * * 1-5", timedelta(days=3)),
+        ("0 8-18 * * *", timedelta(hours=14)),
+        ("@daily", timedelta(days=1)),
+    ],
+)
+def test_freshness_follows_the_schedule(
+    monkeypatch: pytest.MonkeyPatch, cron: str, pause: timedelta
+) -> None:
+    """Nights and weekends without a tick make nothing late; two missed ticks do."""
+    monkeypatch.setenv("ANALYTICS_SCHEDULE", cron)
+    [asset, *_] = build_assets(read_spec(REST_API))
+    [found] = asset.specs
+    assert found.freshness_policy == dg.FreshnessPolicy.time_window(
+        warn_window=2 * pause, fail_window=3 * pause
+    )

@@ -74,6 +74,7 @@ def test_the_names_that_others_rely_on() -> None:
     assert {job.name for job in repository.get_all_jobs() if not job.name.startswith("__")} == {
         "incremental_load",
         "full_refresh",
+        "check_tables",
     }
     assert {item.name: item.default_status.name for item in repository.schedule_defs} == {
         "incremental_load_schedule": "RUNNING",
@@ -82,6 +83,7 @@ def test_the_names_that_others_rely_on() -> None:
     assert {item.name: item.default_status.name for item in repository.sensor_defs} == {
         "change_sensor": "STOPPED",
         "failure_alert": "RUNNING",
+        "late_data_alert": "RUNNING",
     }
     assert set(repository.get_top_level_resources()) == {"analytics_api", "warehouse"}
 

@@ -1,0 +1,105 @@
+"""The asset checks of every resource, from one factory; they run with each load, and alone.
+
+What they judge is what Dagster recorded of the loads and the table in the warehouse, so they
+find the same whenever they run. What makes the rows wrong turns the run red; what is odd is a
+warning.
+"""
+
+from collections.abc import Callable, Iterator
+from tempfile import TemporaryDirectory
+
+import dagster as dg
+
+from analytics_dagster import load_checks, table_checks
+from analytics_dagster.api_spec import REJECTED_ROWS, ApiSpec, Resource
+from analytics_dagster.assets import key_of
+from analytics_dagster.loading import pipeline_for
+from analytics_dagster.table import Table
+from analytics_dagster.verdicts import Evidence, Figures, Verdict
+from analytics_dagster.warehouse import Warehouse
+
+LOADS_COMPARED = 20
+
+Check = Callable[[Evidence], Verdict]
+
+_CHECKS: list[Check] = [
+    table_checks.unique_key,
+    table_checks.not_null,
+    table_checks.expected_fields,
+    load_checks.rows_at_api,
+    load_checks.counts_add_up,
+    load_checks.rejected_rows,
+    load_checks.schema_drift,
+    load_checks.volume,
+]
+
+
+def build_checks(spec: ApiSpec) -> list[dg.AssetChecksDefinition]:
+    """The checks of all resources of the configuration: one op for those of a resource."""
+    return [_build_checks(resource) for resource in spec.resources]
+
+
+def checks_of(resource: Resource) -> dict[str, Check]:
+    """The checks of a resource by name; those of ranges only where it declares one."""
+    has_ranges = any((c.minimum, c.maximum) != (None, None) for c in resource.columns.values())
+    checks = [*_CHECKS, *([table_checks.plausible_ranges] if has_ranges else [])]
+    return {check.__name__: check for check in checks}
+
+
+def _build_checks(resource: Resource) -> dg.AssetChecksDefinition:
+    checks = checks_of(resource)
+    specs = [
+        dg.AssetCheckSpec(
+            name, asset=key_of(resource.name), description=str(check.__doc__), blocking=True
+        )
+        for name, check in checks.items()
+    ]
+
+    @dg.multi_asset_check(name=f"{resource.name}_checks", specs=specs, can_subset=True)
+    def check(
+        context: dg.AssetCheckExecutionContext, warehouse: Warehouse
+    ) -> Iterator[dg.AssetCheckResult]:
+        chosen = sorted(key.name for key in context.selected_asset_check_keys)
+        loads = _loads(context.instance, resource)
+        with (
+            TemporaryDirectory(prefix="analytics_dagster_") as folder,
+            warehouse.writing() as duckdb,
+        ):
+            pipeline = pipeline_for(resource, warehouse, folder)
+            pipeline.destination = duckdb
+            table = Table(pipeline, resource)
+            for name in chosen:
+                verdict = _judged(checks[name], resource, warehouse, loads, table)
+                if verdict.problem:
+                    context.log.warning(f"{resource.name}: {name}: {verdict.problem}")
+                yield _result(resource, name, verdict)
+
+    return check
+
+
+def _judged(
+    check: Check, resource: Resource, warehouse: Warehouse, loads: list[Figures], table: Table
+) -> Verdict:
+    if not loads or table.rows() is None:
+        return Verdict("the table was never loaded: run incremental_load", odd=True)
+    shown = (warehouse.shown(resource.name), warehouse.shown(REJECTED_ROWS))
+    return check(Evidence(resource, loads[0], loads[1:], table, *shown))
+
+
+def _loads(instance: dg.DagsterInstance, resource: Resource) -> list[Figures]:
+    """The figures of the last loads, the newest first."""
+    found = instance.fetch_materializations(key_of(resource.name), limit=LOADS_COMPARED + 1)
+    loads = [record.asset_materialization for record in found.records]
+    return [{name: v.value for name, v in load.metadata.items()} for load in loads if load]
+
+
+def _result(resource: Resource, name: str, verdict: Verdict) -> dg.AssetCheckResult:
+    severity = dg.AssetCheckSeverity.WARN if verdict.odd else dg.AssetCheckSeverity.ERROR
+    return dg.AssetCheckResult(
+        passed=not verdict.problem,
+        asset_key=key_of(resource.name),
+        check_name=name,
+        severity=severity,
+        description=verdict.problem or None,
+        metadata=dict(verdict.details),
+    )
