@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import duckdb
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect, sync_playwright
 
@@ -22,6 +23,7 @@ IS_ON = {
     "full_refresh_schedule": False,
     "change_sensor": False,
     "failure_alert": True,
+    "late_data_alert": True,
 }
 expect.set_options(timeout=PATIENCE)
 
@@ -91,11 +93,14 @@ def visitor(browser: Browser, checkout: Checkout, tmp_path: Path) -> Iterator[Vi
 
 
 @pytest.mark.ui
-def test_a_user_loads_refreshes_and_sees_what_was_done(visitor: Visitor, spec: ApiSpec) -> None:
+def test_a_user_loads_refreshes_and_sees_what_was_done(
+    visitor: Visitor, spec: ApiSpec, checkout: Checkout
+) -> None:
     """All by clicks, from the first page on; no error of a page is about an asset."""
     load_the_graph(visitor, spec)
     refresh_from_the_launchpad(visitor)
     look_at_the_figures(visitor)
+    look_at_the_checks(visitor, checkout.folder / "analytics.duckdb")
     look_at_the_automation(visitor)
     names = [resource.name for resource in spec.resources]
     assert not [error for error in visitor.errors if any(name in error for name in names)]
@@ -133,7 +138,7 @@ def see_it_succeed(visitor: Visitor, name: str) -> None:
     """The page of the run says Success in the end."""
     visitor.page.wait_for_url("**/runs/*")
     ended = visitor.page.get_by_text(re.compile("^(Success|Failure|Canceled)$"))
-    expect(ended).to_be_visible()
+    expect(ended).to_be_visible(timeout=3 * PATIENCE)
     visitor.keep(f"{name}-run")
     expect(ended).to_have_text("Success")
 
@@ -156,6 +161,23 @@ def look_at_the_figures(visitor: Visitor) -> None:
     shown |= {"dagster/row_count": "300", "total_at_api": "300"}
     assert figures.items() >= shown.items()
     assert figures["cursor"].endswith("UTC")
+
+
+def look_at_the_checks(visitor: Visitor, path: Path) -> None:
+    """All passed with the load; run alone on a table that somebody broke, one fails."""
+    visitor.page.get_by_role("tab", name="Checks").click()
+    passed = visitor.page.get_by_text("Succeeded", exact=True)
+    expect(passed).to_have_count(9)
+    visitor.keep("checks")
+    with duckdb.connect(str(path)) as connection:
+        table = "analytics.analytics.agents_overview"
+        connection.execute(f"INSERT INTO {table} FROM {table} ORDER BY id LIMIT 1")
+    visitor.page.get_by_role("button", name="Execute all").click()
+    expect(passed).to_have_count(8)
+    visitor.page.get_by_text("unique_key").first.click()
+    told = visitor.page.get_by_text("rows without a key of their own: id (2)").first
+    expect(told).to_be_visible()
+    visitor.keep("check-failed")
 
 
 def look_at_the_automation(visitor: Visitor) -> None:
