@@ -62,8 +62,8 @@ def verdict_on_rows(
     any_of_them = " OR ".join(conditions[column] for column in met)
     told = ", ".join(f"{column} ({count})" for column, count in met.items())
     details = {
-        "columns": met,
-        "keys": evidence.table.keys(any_of_them, KEYS_SHOWN),
+        **evidence.table.counts({"rows": any_of_them}),
+        "keys": ", ".join(map(str, evidence.table.keys(any_of_them, KEYS_SHOWN))),
         "sql": f"FROM {{table}} WHERE {any_of_them}".replace("{table}", evidence.table_name),
     }
     return Verdict(f"{problem}: {told}", odd, details)
