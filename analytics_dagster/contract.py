@@ -8,21 +8,22 @@ that type is text, whatever else comes for it later is written as JSON.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from decimal import Decimal
 from hashlib import sha256
 from typing import Any, cast
 
 import dlt
 import pyarrow as pa
+import simplejson
 
 from analytics_dagster.api_spec import Column, DataType, Resource
 from analytics_dagster.columns import NEUTRAL_NAMES, api_name
 from analytics_dagster.errors import FieldCollisionError
-from analytics_dagster.values import ARROW_TYPES, UnfitError, fit, from_wire
+from analytics_dagster.values import UnfitError, arrow_type, fit, from_wire
 
 REJECTED_COLUMNS = {
     "rejected_id": Column(
@@ -152,13 +153,14 @@ class Contract:
             return None
         if not pa.types.is_struct(structs.type) or structs.null_count:
             return None
-        doubles = [self._field_of[n] for n, c in self._columns.items() if c.data_type == "double"]
-        if any(isinstance(row.get(name), bool) for name in doubles for row in rows):
+        numbers = [f for f in self._columns if self._columns[f].data_type in ("double", "decimal")]
+        fields = [self._field_of[name] for name in numbers]
+        if any(isinstance(row.get(name), bool) for name in fields for row in rows):
             return None
         found = {field.name: structs.field(at) for at, field in enumerate(structs.type)}
         absent = pa.nulls(len(rows))
         arrays = [
-            from_wire(found.get(self._field_of[name], absent), column.data_type)
+            from_wire(found.get(self._field_of[name], absent), column)
             for name, column in self._columns.items()
         ]
         if self._nameless & found.keys() or not all(
@@ -197,18 +199,26 @@ class Contract:
         column, value = self._columns[name], row.get(self._field_of[name])
         if value is None and not column.nullable:
             raise UnfitError(f"{name}: missing or null")
-        as_json = column.data_type == "text" and name not in self._declared
         try:
-            if as_json and not isinstance(value, str | None):
-                return _json(value) or fit(value, column.data_type)
-            return fit(value, column.data_type)
+            if name not in self._declared:
+                return _fit_undeclared(value, column)
+            return fit(value, column)
         except UnfitError as unfit:
             raise UnfitError(f"{name}: {unfit}") from None
 
 
+def _fit_undeclared(value: Any, column: Column) -> Any:
+    """As `fit`, but a text takes anything as JSON, and nobody asked a double to round."""
+    if column.data_type == "text" and not isinstance(value, str | None):
+        return _json(value) or fit(value, column)
+    if column.data_type == "double" and isinstance(value, Decimal):
+        raise UnfitError("a decimal number has more digits than a double")
+    return fit(value, column)
+
+
 def _schema(columns: Mapping[str, Column]) -> pa.Schema:
     return pa.schema(
-        pa.field(name, ARROW_TYPES[column.data_type], nullable=column.nullable)
+        pa.field(name, arrow_type(column), nullable=column.nullable)
         for name, column in columns.items()
     )
 
@@ -216,7 +226,7 @@ def _schema(columns: Mapping[str, Column]) -> pa.Schema:
 def _json(value: Any) -> str:
     """The value as JSON, or nothing when it is nested more deeply than Python follows."""
     try:
-        return json.dumps(value)
+        return str(simplejson.dumps(value, allow_nan=True))
     except RecursionError:
         return ""
 
@@ -227,8 +237,13 @@ def _undeclared(kind: str) -> Column:
 
 def _kind(values: list[Any]) -> str | None:
     """The dlt data type of an undeclared field by its values, or None without a value."""
-    kinds = {bool: "bool", int: "bigint", float: "double"}
-    found = {kinds.get(type(value), "text") for value in values}
+    found = {_kind_of(value) for value in values}
     if found == {"bigint", "double"}:
         return "double"
     return found.pop() if len(found) == 1 else "text" if found else None
+
+
+def _kind_of(value: Any) -> str:
+    if type(value) is int and not -(2**63) <= value < 2**63:
+        return "text"
+    return {bool: "bool", int: "bigint", float: "double"}.get(type(value), "text")

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import get_args
 
 import dlt
 import pyarrow.parquet as pq
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
-from analytics_dagster.api_spec import REJECTED_ROWS, Resource
+from analytics_dagster.api_spec import REJECTED_ROWS, DataType, Resource
 from analytics_dagster.columns import api_name
 from analytics_dagster.sql import copied, literal, names, parquet, quoted
-from analytics_dagster.values import ARROW_TYPES
 
 
 class Table:
@@ -47,7 +47,7 @@ class Table:
         return {
             name: kind
             for name, kind in self._columns().items()
-            if name not in self._resource.columns and kind in ARROW_TYPES
+            if name not in self._resource.columns and kind in get_args(DataType)
         }
 
     def missing(self, file: Path) -> int:
