@@ -9,11 +9,12 @@ that type is text, whatever else comes for it later is written as JSON.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from decimal import Decimal
 from hashlib import sha256
+from itertools import chain
 from typing import Any, cast
 
 import dlt
@@ -58,14 +59,27 @@ class Batch:
 class Findings:
     """What the contract saw so far; fields are named as the columns that they become.
 
-    `reasons` counts each rejected row once, also when it is read twice. `undeclared` are the
-    columns that were added, now or earlier, to their dlt data types.
+    `reasons` counts each rejected row once; when it is read again it is one of `duplicates`.
+    `undeclared` are the columns that were added, now or earlier, to their dlt data types.
+    `rows_with` counts the rows that had the field of a column, of `objects` rows that have fields.
     """
 
     reasons: Counter[str] = field(default_factory=Counter)
+    duplicates: int = 0
+    objects: int = 0
+    rows_with: Counter[str] = field(default_factory=Counter)
     undeclared: dict[str, str] = field(default_factory=dict)
     new_fields: dict[str, str] = field(default_factory=dict)
-    seen_columns: set[str] = field(default_factory=set)
+
+    @property
+    def seen_columns(self) -> set[str]:
+        """The columns whose field any row had."""
+        return set(self.rows_with)
+
+    def lacking(self, columns: Iterable[str]) -> dict[str, int]:
+        """Those of the columns whose field some rows did not have, and how many did not."""
+        lacked = {name: self.objects - self.rows_with[name] for name in columns}
+        return {name: rows for name, rows in lacked.items() if rows}
 
     @property
     def rejected(self) -> int:
@@ -109,8 +123,16 @@ class Contract:
         return Batch(accepted, pa.Table.from_pylist(rejected, schema=_schema(REJECTED_COLUMNS)))
 
     def _meet(self, rows: list[dict[str, Any]]) -> None:
-        """Gives every field of the rows its column."""
-        for name in sorted(set().union(*rows) - self._met.keys() - self._nameless):
+        """Gives every field of the rows its column, and counts the rows that have it."""
+        shapes = Counter(map(tuple, rows))
+        self._name_columns(rows, set(chain.from_iterable(shapes)))
+        self.findings.objects += len(rows)
+        for shape, count in shapes.items():
+            for name in self._met.keys() & shape:
+                self.findings.rows_with[self._met[name]] += count
+
+    def _name_columns(self, rows: list[dict[str, Any]], fields: set[str]) -> None:
+        for name in sorted(fields - self._met.keys() - self._nameless):
             column = self._column_of(name)
             if not column:
                 self._nameless.add(name)
@@ -131,7 +153,6 @@ class Contract:
                 self.findings.undeclared[column] = kind
             self._met[name] = column
             self._field_of[column] = name
-            self.findings.seen_columns.add(column)
 
     def _column_of(self, name: str) -> str:
         """The column of a field, or nothing when the name is none."""
@@ -182,11 +203,13 @@ class Contract:
             reason = str(unfit)
         raw = _json(row) or '"nested too deeply to be kept"'
         identity = self._identity(row, reason, raw)
-        if identity not in self._rejected:
-            self._rejected.add(identity)
-            self.findings.reasons[reason] += 1
-            values = (identity, self._resource, reason, raw, datetime.now(timezone.utc))
-            rejected.append(dict(zip(REJECTED_COLUMNS, values, strict=True)))
+        if identity in self._rejected:
+            self.findings.duplicates += 1
+            return None
+        self._rejected.add(identity)
+        self.findings.reasons[reason] += 1
+        values = (identity, self._resource, reason, raw, datetime.now(timezone.utc))
+        rejected.append(dict(zip(REJECTED_COLUMNS, values, strict=True)))
         return None
 
     def _identity(self, row: Any, reason: str, raw: str) -> str:

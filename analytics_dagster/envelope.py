@@ -73,8 +73,9 @@ def page_parser(resource: Resource) -> Callable[[Answer], Page]:
 def document_of(answer: Answer) -> Any:
     """The body as JSON, with numbers as exact as they were written.
 
-    A number with a fraction is a `Decimal` where a float would lose some of its digits. NaN, 1e400 and half a surrogate pair pass, which JSON does not know: the rows that hold
-    them are rejected one by one, not the page.
+    A number with a fraction is a `Decimal` where a float would lose some of its digits. NaN,
+    1e400 and half a surrogate pair pass, which JSON does not know: the rows that hold them are
+    rejected one by one, not the page.
 
     Raises:
         MalformedBodyError: the body is not JSON.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import get_args
@@ -49,6 +50,16 @@ class Table:
             for name, kind in self._columns().items()
             if name not in self._resource.columns and kind in get_args(DataType)
         }
+
+    def with_values(self, columns: Iterable[str]) -> list[str]:
+        """Those of the columns that any row has a value in."""
+        known = self._columns()
+        return [
+            name
+            for name in columns
+            if name in known
+            and self._number(f"SELECT count(*) FROM {{table}} WHERE {quoted(name)} IS NOT NULL")
+        ]
 
     def missing(self, file: Path) -> int:
         """How many rows of the table have a key that is not in the parquet file."""
