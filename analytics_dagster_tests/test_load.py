@@ -221,7 +221,7 @@ def test_expected_fields_that_vanish_are_reported_as_long_as_they_are_away(
 def test_a_field_that_need_not_be_there_is_missed_once_the_table_has_values_of_it(
     project: Project, api: FakeApi, field: str
 ) -> None:
-    """One of the larger plan, or one that was added: not before, and from the load that loses it."""
+    """One of the larger plan, or one that was added: not before, and by the load that loses it."""
     rows = api.rows["agents_overview"]
     assert "missing_fields" not in project.run("agents_overview").metadata("agents_overview")
     for row in rows:
