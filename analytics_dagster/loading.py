@@ -111,6 +111,7 @@ def load(  # noqa: PLR0913  three of them have defaults
         state = {_MADE_UP: made_up, _CURSOR: cursor and cursor.isoformat()}
         with warehouse.writing() as destination:
             pipeline.destination = destination
+            landed.missing_fields = _missing_fields(resource, landed, table, before)
             deleted = 0 if before.replaces else None
             if before.rows and before.replaces:
                 if landed.rejected:
@@ -177,6 +178,19 @@ def _check_shrunken(resource: Resource, before: _Before, landed: Landed) -> None
             "changed. If so many rows are really gone, run it again with allow_shrink: true, or "
             "set another share in api_config.SMALLEST_REFRESH; otherwise ask the API's owner."
         )
+
+
+def _missing_fields(
+    resource: Resource, landed: Landed, table: Table, before: _Before
+) -> dict[str, int]:
+    """The columns that rows lacked, of those expected and those that the table has values in.
+
+    Asked before the load puts NULL in their place.
+    """
+    lacking = landed.findings.lacking([*resource.columns, *landed.findings.undeclared])
+    expected = {name for name, column in resource.columns.items() if column.expected}
+    filled = table.with_values(lacking.keys() - expected) if before.rows else []
+    return {name: rows for name, rows in lacking.items() if name in {*expected, *filled}}
 
 
 @contextmanager

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import dlt
 import pyarrow.parquet as pq
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
-from analytics_dagster.api_spec import REJECTED_ROWS, Resource
+from analytics_dagster.api_spec import REJECTED_ROWS, DataType, Resource
 from analytics_dagster.columns import api_name
 from analytics_dagster.sql import copied, literal, names, parquet, quoted
-from analytics_dagster.values import ARROW_TYPES
 
 
 class Table:
@@ -49,7 +48,7 @@ class Table:
         return {
             name: kind
             for name, kind in self._columns().items()
-            if name not in self._resource.columns and kind in ARROW_TYPES
+            if name not in self._resource.columns and kind in get_args(DataType)
         }
 
     def counts(self, conditions: Mapping[str, str]) -> dict[str, int]:
@@ -68,6 +67,12 @@ class Table:
         query = f"SELECT {key} FROM {{table}} WHERE {condition} ORDER BY {key} LIMIT {most}"
         rows = self._rows_of(query, self._resource.name)
         return [row[0] if len(row) == 1 else list(row) for row in rows]
+
+    def with_values(self, columns: Iterable[str]) -> list[str]:
+        """Those of the columns that any row has a value in."""
+        known = self._columns()
+        conditions = {name: f"{quoted(name)} IS NOT NULL" for name in columns if name in known}
+        return [name for name, count in self.counts(conditions).items() if count]
 
     def missing(self, file: Path) -> int:
         """How many rows of the table have a key that is not in the parquet file."""
