@@ -49,7 +49,8 @@ def _spellings(sign: str) -> str:
     entity = f"&(?:{named or '(?!)'}|#0*{ord(sign)};|(?i:#x0*{ord(sign):x};))"
     spellings = [re.escape(sign), f"(?i:{percent})", f"(?i:{escaped})", entity]
     spellings += [rf"\\+{re.escape(sign)}"] if sign in '"\\/' else []
-    spellings += [r"\+"] if sign == " " else []
+    # A blank is a plus in a query, which in a query within a query is percent-encoded.
+    spellings += [r"(?i:%(?:25)*2b)", r"\+"] if sign == " " else []
     # A backslash that escapes is tried before one that stands for itself.
     return f"(?:{'|'.join(sorted(spellings, key=len, reverse=True))})"
 
