@@ -28,6 +28,8 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError
 from urllib3.util import make_headers
 
+from analytics_dagster.errors import SettingError
+
 
 @dataclass(frozen=True)
 class TimeLimits:
@@ -139,6 +141,9 @@ def connection_pool(base_url: str, limits: TimeLimits) -> urllib3.PoolManager:
     """A pool with these limits, through the proxy that the environment names for the host.
 
     Certificates are those of certifi, or of REQUESTS_CA_BUNDLE or SSL_CERT_FILE.
+
+    Raises:
+        SettingError: the environment names a proxy that cannot be used.
     """
     settings: dict[str, Any] = {
         "timeout": urllib3.Timeout(connect=limits.connect, read=limits.read),
@@ -148,13 +153,22 @@ def connection_pool(base_url: str, limits: TimeLimits) -> urllib3.PoolManager:
         or certifi.where(),
     }
     proxy = select_proxy(base_url, get_environ_proxies(base_url))
-    if proxy:
-        proxy = proxy if "://" in proxy else f"http://{proxy}"
-        user, password = get_auth_from_url(proxy)
-        login = f"{user}:{password}" if user else None
-        settings["proxy_headers"] = make_headers(proxy_basic_auth=login)
-        manager: urllib3.PoolManager = urllib3.ProxyManager(proxy, **settings)
-    else:
-        manager = urllib3.PoolManager(**settings)
+    manager = _through(proxy, settings) if proxy else urllib3.PoolManager(**settings)
     manager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
     return manager
+
+
+def _through(proxy: str, settings: dict[str, Any]) -> urllib3.PoolManager:
+    proxy = proxy if "://" in proxy else f"http://{proxy}"
+    try:
+        user, password = get_auth_from_url(proxy)
+        login = f"{user}:{password}" if user else None
+        headers = make_headers(proxy_basic_auth=login)
+        return urllib3.ProxyManager(proxy, proxy_headers=headers, **settings)
+    except (urllib3.exceptions.HTTPError, ValueError):
+        pass  # what urllib3 says of it quotes parts of the password
+    raise SettingError(
+        "The proxy in HTTP_PROXY, HTTPS_PROXY or ALL_PROXY cannot be used. Set it to a URL like "
+        "http://user:password@host:3128, with the special characters of user and password "
+        "percent-encoded."
+    )

@@ -86,9 +86,11 @@ def document_of(answer: Answer) -> Any:
     except ValueError:
         pass
     try:
-        return json.loads(answer.body, parse_int=_integer, parse_float=_fraction)
+        # In UTF-8 and nothing else: a key in another encoding was not seen by the redactor.
+        body = answer.body.decode("utf-8-sig", "surrogatepass")
+        return json.loads(body, parse_int=_integer, parse_float=_fraction)
     except (ValueError, RecursionError):
-        kind = answer.headers.get("content-type", "no Content-Type")
+        kind = answer.headers.get("content-type", "no Content-Type").partition(";")[0]
     raise MalformedBodyError(
         f"the body is not JSON ({kind}, {len(answer.body)} bytes). Is ANALYTICS_API_BASE_URL the "
         "API, and not a page for people?"

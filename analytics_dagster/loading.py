@@ -10,9 +10,7 @@ has changed nothing, and the last step is one transaction a table.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -24,12 +22,11 @@ import dlt
 from analytics_dagster.api_config import SMALLEST_REFRESH
 from analytics_dagster.api_spec import Resource
 from analytics_dagster.errors import (
-    AnalyticsError,
-    LoadError,
     SandboxOverDataError,
     ShrunkenError,
 )
 from analytics_dagster.landing import Landed, land
+from analytics_dagster.load_errors import our_errors
 from analytics_dagster.source import landed_source
 from analytics_dagster.table import Table
 from analytics_dagster.transport import Transport
@@ -87,7 +84,7 @@ def load(  # noqa: PLR0913  three of them have defaults
     with (
         warehouse.one_load(resource.name),
         TemporaryDirectory(prefix="analytics_dagster_") as folder,
-        _our_errors(transport),
+        our_errors(transport.redactor),
     ):
         pipeline = pipeline_for(resource, warehouse, folder)
         table = Table(pipeline, resource)
@@ -191,40 +188,3 @@ def _missing_fields(
     expected = {name for name, column in resource.columns.items() if column.expected}
     filled = table.with_values(lacking.keys() - expected) if before.rows else []
     return {name: rows for name, rows in lacking.items() if name in {*expected, *filled}}
-
-
-@contextmanager
-def _our_errors(transport: Transport) -> Iterator[None]:
-    """Raises the error of ours that dlt wrapped, or a `LoadError`, without what led to it."""
-    try:
-        yield
-        return
-    except Exception as error:  # noqa: BLE001  whatever dlt and the database raise
-        failure = _ours(error) or LoadError(transport.redactor.text(_described(error)))
-    failure.__cause__ = failure.__context__ = None
-    raise failure
-
-
-def _ours(error: BaseException | None) -> AnalyticsError | None:
-    while error is not None and not isinstance(error, AnalyticsError):
-        error = error.__cause__ or error.__context__
-    return error
-
-
-def _described(error: BaseException) -> str:
-    """The kinds of the chained errors and what the last one says, without what it quotes.
-
-    Databases quote the values of rows; only a path in double quotes is kept.
-    """
-    kinds = [type(error).__name__]
-    while (inner := error.__cause__ or error.__context__) is not None:
-        error = inner
-        kinds.append(type(error).__name__)
-    lines = str(error).strip().splitlines() or [""]
-    said = re.sub(r"'.*'", "…", lines[0])
-    said = re.sub(r'"(?!/)[^"]*"', "…", said)
-    return (
-        f"{' from '.join(kinds)}: {said}. The table has its old rows or the new ones, never some "
-        "of both, and the next load reads from where this one did. Run again, and if it stays, "
-        "look at the database."
-    )

@@ -15,6 +15,11 @@ from analytics_dagster.api_spec import REJECTED_ROWS, DataType, Resource
 from analytics_dagster.columns import api_name
 from analytics_dagster.sql import copied, literal, names, parquet, quoted
 
+# DuckDB refuses JSON that escapes half a surrogate pair, and quotes all of it. What the first
+# group finds is kept: an escaped backslash, or a whole pair.
+_HALF_A_PAIR = r"(\\\\|\\ud[89ab]..\\ud[c-f]..)|\\ud[89a-f].."
+_KEPT = r"\1"
+
 
 class Table:
     """The table that the pipeline of a resource loads; to be asked while the file is open."""
@@ -87,15 +92,16 @@ class Table:
         Those are not gone at the API: their last good version is better than none.
         """
         same_key = " AND ".join(
-            f"CAST(old.{quoted(column)} AS VARCHAR) = raw ->> {literal(_json_path(column))}"
+            f"CAST(old.{quoted(column)} AS VARCHAR) = whole ->> {literal(_json_path(column))}"
             for column in self._resource.primary_key
         )
+        whole = f"regexp_replace(raw, {literal(_HALF_A_PAIR)}, {literal(_KEPT)}, 'g') AS whole"
         key = names(self._resource.primary_key)
         both = file.with_name("with_last_good.parquet")
         query = (
             f"FROM {parquet(file)} UNION ALL BY NAME SELECT old.* FROM {{table}} AS old "
             f"ANTI JOIN {parquet(file)} AS new USING ({key}) WHERE EXISTS "
-            f"(SELECT 1 FROM {parquet(rejected)} WHERE {same_key})"
+            f"(FROM (SELECT {whole} FROM {parquet(rejected)}) WHERE {same_key})"
         )
         return both, self._number(copied(query, both))
 

@@ -64,8 +64,9 @@ class Warehouse(dg.ConfigurableResource[None]):
         """
         name = self.duckdb_path or os.environ.get(PATH_VARIABLE, "analytics.duckdb")
         if not name.strip() or name.startswith((":", "md:")):
+            shown = name.partition("?")[0]  # behind it MotherDuck has its token
             raise SettingError(
-                f"{PATH_VARIABLE}={name!r} names no file. Set it to the path of a DuckDB file, "
+                f"{PATH_VARIABLE}={shown!r} names no file. Set it to the path of a DuckDB file, "
                 "or unset it to use analytics.duckdb."
             )
         return (PROJECT_ROOT / Path(name).expanduser()).resolve()
