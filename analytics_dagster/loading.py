@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import dlt
@@ -34,6 +33,7 @@ from analytics_dagster.source import landed_source
 from analytics_dagster.table import Table
 from analytics_dagster.transport import Transport
 from analytics_dagster.warehouse import DATASET, Warehouse
+from analytics_dagster.working_folder import working_folder
 
 _SMALLEST_SHARE = 0.5
 _MADE_UP, _CURSOR = "made_up", "cursor"
@@ -86,7 +86,7 @@ def load(  # noqa: PLR0913  three of them have defaults
     """
     with (
         warehouse.one_load(resource.name),
-        TemporaryDirectory(prefix="analytics_dagster_") as folder,
+        working_folder(warehouse, resource.name) as folder,
         _our_errors(transport),
     ):
         pipeline = pipeline_for(resource, warehouse, folder)
