@@ -20,13 +20,11 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import dagster as dg
 import duckdb
 import orjson
 
 from analytics_dagster.api_config import INCREMENTAL, REST_API
 from analytics_dagster.api_reader import read_spec
-from analytics_dagster.assets import LoadConfig
 from analytics_dagster.columns import NEUTRAL_NAMES
 from analytics_dagster.definitions import defs
 from analytics_dagster.jobs import INCREMENTAL_LOAD
@@ -48,7 +46,7 @@ COLUMNS = {resource.name: list(resource.columns) for resource in SPEC.resources}
 START = datetime(2020, 1, 1, tzinfo=timezone.utc)
 # Longer than the lag, so that a cursor that moved before the rows did loses some.
 STEP = timedelta(minutes=15)
-LAG = timedelta(seconds=INCREMENTAL["lag"])
+LAG = timedelta(seconds=INCREMENTAL["lag"] or 0)
 
 
 @dataclass
@@ -104,7 +102,9 @@ class Loaded:
     def after(self, resource: str, offered: list[Row], mode: Mode) -> Loaded:
         """What a load of the offered rows makes of it."""
         since = self.since if mode == "incremental" else None
-        read = [row for row in offered if since is None or _moment(row) >= since]
+        read = [
+            row for row in offered if since is None or moment(row["current_timestamp"]) >= since
+        ]
         bad = {row["id"]: row for row in read if row[STAMPS[resource]] == "many"}
         good = {row["id"]: _cells(resource, row) for row in read if row["id"] not in bad}
         newest = max((row["current_timestamp"] for row in good.values()), default=None)
@@ -117,11 +117,16 @@ class Loaded:
 
 def _cells(resource: str, row: Row) -> Row:
     cells = {NEUTRAL_NAMES.get(name, name): value for name, value in row.items()}
-    return dict.fromkeys(COLUMNS[resource]) | cells | {"current_timestamp": _moment(row)}
+    return (
+        dict.fromkeys(COLUMNS[resource])
+        | cells
+        | {"current_timestamp": moment(row["current_timestamp"])}
+    )
 
 
-def _moment(row: Row) -> datetime:
-    return datetime.fromisoformat(row["current_timestamp"])
+def moment(text: str) -> datetime:
+    """A moment as the API and its clients write it."""
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
 
 
 def found(path: Path) -> dict[str, Loaded]:
@@ -188,6 +193,6 @@ def _run_job(modes: Modes, environment: Mapping[str, str], log: Path, begins: Co
     sys.exit(not run.success)
 
 
-def run_config(modes: Modes) -> dg.RunConfig:
+def run_config(modes: Modes) -> dict[str, Any]:
     """The config of a run that loads each resource in its mode."""
-    return dg.RunConfig(ops={name: LoadConfig(mode=mode) for name, mode in modes.items()})
+    return {"ops": {name: {"config": {"mode": mode}} for name, mode in modes.items()}}

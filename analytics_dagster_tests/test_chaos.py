@@ -23,15 +23,18 @@ from typing import Protocol, TypeAlias
 
 import pytest
 
+from analytics_dagster.loading import Mode
 from analytics_dagster_tests.chaos import (
     LAG,
     STAMPS,
     JobRun,
     Loaded,
     Modes,
+    Row,
     Rows,
     World,
     found,
+    moment,
     run_config,
 )
 from analytics_dagster_tests.conftest import Checkout
@@ -45,7 +48,7 @@ EVERY_COMMAND, EVERY_FIRST_LOAD = 15, 7
 
 Cursors: TypeAlias = dict[str, set[datetime | None]]
 """Where the cursor of each resource may stand."""
-NO_CURSORS: Cursors = {name: {None} for name in STAMPS}
+
 LOGGER = logging.getLogger(__name__)
 
 
@@ -63,7 +66,7 @@ class CommandRun:
 
     def __init__(self, modes: Modes, chaos: Chaos, checkout: Checkout) -> None:
         config = chaos.log.with_name("config.yaml")
-        config.write_text(json.dumps(run_config(modes).to_config_dict()))
+        config.write_text(json.dumps(run_config(modes)))
         line = "dagster job execute -m analytics_dagster.definitions -j incremental_load -c"
         with chaos.log.open("ab") as output:
             self._process = subprocess.Popen(
@@ -96,7 +99,8 @@ class Chaos:
         self.temporary = folder / "tmp"
         self.temporary.mkdir()
         self.known = {name: Loaded() for name in STAMPS}
-        self.lives: list[float] = []
+        self.lives: list[float] = []  # seconds that runs took which were let live
+        self.phases: Counter[int] = Counter()  # kills by the tables that were new by then
         self.environment = {
             "ANALYTICS_API_BASE_URL": api.base_url,
             "ANALYTICS_API_KEY": api.key,
@@ -120,9 +124,9 @@ class Chaos:
 
     def some_modes(self) -> Modes:
         """An incremental load, a full refresh, or some of both."""
-        kinds = [["incremental"], ["full_refresh"], ["incremental", "full_refresh"]]
-        among = self.rng.choice(kinds)
-        return {name: self.rng.choice(among) for name in STAMPS}  # type: ignore[misc]
+        both: list[Mode] = ["incremental", "full_refresh"]
+        among = self.rng.choice([both, both[:1], both[1:]])
+        return {name: self.rng.choice(among) for name in STAMPS}
 
     def after(self, modes: Modes) -> dict[str, Loaded]:
         """What a whole run makes of what is known."""
@@ -140,10 +144,37 @@ class Chaos:
 
     def asked_since(self, name: str) -> set[datetime | None]:
         """The moments since which the run asked for rows of a resource."""
-        asked = [r.query.get("updated_since") for r in self.api.requests if r.resource == name]
-        return {
-            moment and datetime.fromisoformat(moment.replace("Z", "+00:00")) for moment in asked
-        }
+        asked = {r.query.get("updated_since") for r in self.api.requests if r.resource == name}
+        return {moment(since) if since else None for since in asked}
+
+    def kills_a_run(self, number: int, share: float, checkout: Checkout | None) -> bool:
+        """Kills a run after a share of its life, and lets the next one repair what it left.
+
+        False when the run ended before.
+        """
+        if number % EVERY_FIRST_LOAD == EVERY_FIRST_LOAD - 1:
+            self.is_new()
+        self.moves_on()
+        modes, seconds = self.some_modes(), share * statistics.median(self.lives[-9:])
+        how = signal.SIGKILL if self.rng.random() < 0.8 else signal.SIGTERM
+        story = f"SEED={SEED}: {how.name} {seconds:.3f} s after the start of run {number}, {modes}"
+        killed = ended_by(self.begins(modes, checkout), how, seconds)
+        left, after = found(self.path), self.after(modes)
+        cursors = {name: {known.cursor} for name, known in self.known.items()}
+        new_tables = 0
+        for name, now in left.items():
+            versions = [self.known[name], after[name]]
+            assert now.table in [version.table for version in versions], f"{name}: {story}"
+            assert now.rejected in [version.rejected for version in versions], f"{name}: {story}"
+            if now.table == after[name].table:
+                cursors[name].add(after[name].cursor)
+                new_tables += 1
+        LOGGER.info("%s: killed: %s, new tables: %d", story, killed, new_tables)
+        self.phases[new_tables] += killed
+        if self.rng.random() < 0.5:
+            self.moves_on()
+        self.recovers(left, cursors, story)
+        return killed
 
     def recovers(self, left: dict[str, Loaded], cursors: Cursors, story: str) -> None:
         """The next run, without help: it goes on where a load was committed, and all is right."""
@@ -164,15 +195,15 @@ class Chaos:
         assert [*self.temporary.glob("analytics_dagster_*")] == [], story
 
 
-def differences(found: Rows, expected: Rows) -> list[tuple[object, object]]:
+def differences(found: Rows, expected: Rows) -> list[tuple[Row | None, Row | None]]:
     """The first rows that are not the same, with what they should be."""
     pairs = [(found.get(key), expected.get(key)) for key in sorted({*found, *expected})]
     return [pair for pair in pairs if pair[0] != pair[1]][:3]
 
 
-def ended_by(run: Run, how: signal.Signals, moment: float) -> bool:
+def ended_by(run: Run, how: signal.Signals, seconds: float) -> bool:
     """Whether the run still lived after so many seconds; it does no longer."""
-    if run.ends(moment) is not None:
+    if run.ends(seconds) is not None:
         return False
     with suppress(ProcessLookupError):  # it ended in this moment
         os.kill(run.pid, how)
@@ -186,43 +217,19 @@ def test_a_run_that_is_killed_leaves_old_rows_or_new_ones_and_the_next_run_repai
     """Loads and refreshes of all resources, killed at moments that are spread over their life.
 
     Each table and the rejected rows of each resource are those of before or of after, cell by
-    cell; and after the next run, which nobody helps, those of the API.
+    cell; and after the next run, which nobody helps, those of the API. No folder is left.
     """
     chaos = Chaos(api, tmp_path)
     chaos.moves_on()
-    chaos.recovers(chaos.known, NO_CURSORS, "a first load")
+    chaos.recovers(chaos.known, {name: {None} for name in STAMPS}, f"SEED={SEED}: nothing")
     spread = [(at + chaos.rng.random()) / KILLS for at in range(KILLS)]
     chaos.rng.shuffle(spread)
-    phases: Counter[int] = Counter()
     for number in range(3 * KILLS):
-        if number % EVERY_FIRST_LOAD == EVERY_FIRST_LOAD - 1:
-            chaos.is_new()
-        chaos.moves_on()
-        modes = chaos.some_modes()
         is_command = number % EVERY_COMMAND == EVERY_COMMAND - 1
         share = spread.pop()
-        moment = share * statistics.median(chaos.lives[-9:])
-        how = signal.SIGKILL if chaos.rng.random() < 0.8 else signal.SIGTERM
-        story = f"SEED={SEED}: {how.name} {moment:.3f} s after the start of run {number} of {modes}"
-        killed = ended_by(chaos.begins(modes, checkout if is_command else None), how, moment)
-        if not killed:
+        if not chaos.kills_a_run(number, share, checkout if is_command else None):
             spread.append(share * 0.9)
-        before, after, left = chaos.known, chaos.after(modes), found(chaos.path)
-        cursors: Cursors = {}
-        for name, now in left.items():
-            tables = [before[name].table, after[name].table]
-            assert now.table in tables, f"{name}: {story}"
-            assert now.rejected in [before[name].rejected, after[name].rejected], f"{name}: {story}"
-            cursors[name] = {before[name].cursor}
-            if now.table == after[name].table:
-                cursors[name].add(after[name].cursor)
-        phase = sum(left[name].table == after[name].table for name in STAMPS)
-        phases[phase] += killed
-        LOGGER.info("%s: killed %s, %d of 3 tables new", story, killed, phase)
-        if chaos.rng.random() < 0.5:
-            chaos.moves_on()
-        chaos.recovers(left, cursors, story)
         if not spread:
             break
-    assert phases.total() == KILLS
-    assert KILLS < 20 or len(phases) > 2, f"SEED={SEED}: not spread over the life: {phases}"
+    assert chaos.phases.total() == KILLS, f"SEED={SEED}"
+    assert KILLS < 20 or len(chaos.phases) > 2, f"SEED={SEED}: all killed early: {chaos.phases}"
