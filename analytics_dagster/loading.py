@@ -28,6 +28,7 @@ from analytics_dagster.errors import (
     SandboxOverDataError,
     ShrunkenError,
 )
+from analytics_dagster.full_disk import full_disk
 from analytics_dagster.landing import Landed, land
 from analytics_dagster.source import landed_source
 from analytics_dagster.table import Table
@@ -87,7 +88,7 @@ def load(  # noqa: PLR0913  three of them have defaults
     with (
         warehouse.one_load(resource.name),
         working_folder(warehouse, resource.name) as folder,
-        _our_errors(transport),
+        _our_errors(transport, warehouse.path().parent, Path(folder).parent),
     ):
         pipeline = pipeline_for(resource, warehouse, folder)
         table = Table(pipeline, resource)
@@ -180,13 +181,17 @@ def _check_shrunken(resource: Resource, before: _Before, landed: Landed) -> None
 
 
 @contextmanager
-def _our_errors(transport: Transport) -> Iterator[None]:
-    """Raises the error of ours that dlt wrapped, or a `LoadError`, without what led to it."""
+def _our_errors(transport: Transport, *folders: Path) -> Iterator[None]:
+    """Raises the error of ours that dlt wrapped, or that fits, without what led to it."""
     try:
         yield
         return
     except Exception as error:  # noqa: BLE001  whatever dlt and the database raise
-        failure = _ours(error) or LoadError(transport.redactor.text(_described(error)))
+        failure = (
+            _ours(error)
+            or full_disk(error, *folders)
+            or LoadError(transport.redactor.text(_described(error)))
+        )
     failure.__cause__ = failure.__context__ = None
     raise failure
 
