@@ -6,10 +6,12 @@ import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import duckdb
 
 from analytics_dagster.errors import AnalyticsError, LoadError
+from analytics_dagster.full_disk import full_disk
 from analytics_dagster.redaction import Redactor
 
 # These are about files and memory. What any other says may hold a value, quoted or not.
@@ -18,10 +20,10 @@ _VALUES = re.compile(r"""( value|['"{(]).*?( when casting from source column \w+
 
 
 @contextmanager
-def our_errors(redactor: Redactor) -> Iterator[None]:
-    """Raises the error of ours that dlt wrapped, or a `LoadError`, without what led to it.
+def our_errors(redactor: Redactor, *folders: Path) -> Iterator[None]:
+    """Raises the error of ours that dlt wrapped, or that fits, without what led to it.
 
-    Within the block dlt logs that a load failed, and not what the database said.
+    `folders` are those that are written; their disks may be full. Within the block dlt logs that a load failed, and not what the database said.
     """
     logger, brief = logging.getLogger("dlt"), _Brief()
     logger.addFilter(brief)
@@ -29,7 +31,11 @@ def our_errors(redactor: Redactor) -> Iterator[None]:
         yield
         return
     except Exception as error:  # noqa: BLE001  whatever dlt and the database raise
-        failure = _ours(error) or LoadError(redactor.text(_described(error)))
+        failure = (
+            _ours(error)
+            or full_disk(error, *folders)
+            or LoadError(redactor.text(_described(error)))
+        )
     finally:
         logger.removeFilter(brief)
     failure.__cause__ = failure.__context__ = None

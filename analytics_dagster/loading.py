@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import dlt
@@ -31,6 +30,7 @@ from analytics_dagster.source import landed_source
 from analytics_dagster.table import Table
 from analytics_dagster.transport import Transport
 from analytics_dagster.warehouse import DATASET, Warehouse
+from analytics_dagster.working_folder import working_folder
 
 _SMALLEST_SHARE = 0.5
 _MADE_UP, _CURSOR = "made_up", "cursor"
@@ -83,8 +83,8 @@ def load(  # noqa: PLR0913  three of them have defaults
     """
     with (
         warehouse.one_load(resource.name),
-        TemporaryDirectory(prefix="analytics_dagster_") as folder,
-        our_errors(transport.redactor),
+        working_folder(warehouse, resource.name) as folder,
+        our_errors(transport.redactor, warehouse.path().parent, Path(folder).parent),
     ):
         pipeline = pipeline_for(resource, warehouse, folder)
         table = Table(pipeline, resource)

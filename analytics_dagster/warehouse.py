@@ -25,6 +25,7 @@ from analytics_dagster.errors import (
     WarehouseLockedError,
     WarehousePathError,
 )
+from analytics_dagster.full_disk import full_disk
 from analytics_dagster.progress import LOGGER
 from analytics_dagster.sql import literal, quoted
 
@@ -113,7 +114,7 @@ class Warehouse(dg.ConfigurableResource[None]):
                 "to end, or end it, and run again."
             )
         except OSError as error:
-            failure = WarehousePathError(
+            failure = full_disk(error, file.parent) or WarehousePathError(
                 f"{PATH_VARIABLE}: {file} cannot be written: {error.strerror}. Set "
                 f"{PATH_VARIABLE} to a DuckDB file in a folder that exists and that you may write."
             )
@@ -167,6 +168,9 @@ class Warehouse(dg.ConfigurableResource[None]):
                 return
             except duckdb.Error as error:
                 problem = str(error)
+                full = full_disk(error, path.parent)
+            if full:
+                raise full
             if "Could not set lock" not in problem:
                 raise WarehousePathError(
                     f"{PATH_VARIABLE}: {path} cannot be opened as a DuckDB file for writing: "

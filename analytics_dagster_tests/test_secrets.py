@@ -20,6 +20,7 @@ from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
@@ -102,7 +103,7 @@ SPELLINGS: dict[str, Callable[[str], str]] = {
     "repr": lambda secret: repr(repr(secret)),
     "HTML": html.escape,
     "hex": lambda secret: secret.encode().hex(),
-    **{f"base64, {n}": lambda secret, n=n: in_base64(secret, n) for n in range(3)},
+    **{f"base64, {n}": partial(in_base64, shift=n) for n in range(3)},
     "base64, urlsafe": lambda secret: urlsafe_b64encode(b"?>" + secret.encode()).decode(),
     "base64 in lines": lambda secret: in_lines(in_base64(secret, 1), "\n"),
     "in lines": lambda secret: in_lines(secret, "\n   "),
