@@ -17,17 +17,18 @@ from datetime import datetime
 from math import nan
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
+
+import urllib3
 
 from bench import KEY, PAGE_SIZE, RESOURCES
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS, STOCK, PARQUET, FLOOR = "ours", "stock", "stock, parquet", "floor"
 COMMANDS = {
-    OURS: ["bench.ours", "{}"],
-    STOCK: ["bench.stock"],
-    PARQUET: ["bench.stock", "parquet"],
-    FLOOR: ["bench.floor"],
+    OURS: ["-m", "bench.ours", "{}"],
+    STOCK: ["-m", "bench.stock"],
+    PARQUET: ["-m", "bench.stock", "parquet"],
+    FLOOR: ["-m", "bench.floor"],
 }
 _LIMIT = 3600.0  # seconds that one process may take
 
@@ -112,31 +113,28 @@ class Bench:
         file: Path | None = None,
         resources: Sequence[str] = RESOURCES,
     ) -> Run:
-        """Runs `python -m command` against the server, and looks at the tables that it left."""
+        """Runs a contender against the server, and looks at the tables that it left."""
         path = file or self.new_file()
-        run = self.run(command, {"ANALYTICS_API_BASE_URL": base_url, **_file(path)})
+        run = self.run(
+            command, {"ANALYTICS_API_BASE_URL": base_url, "ANALYTICS_DUCKDB_PATH": str(path)}
+        )
         if run.flaw:
             return run
         changed_at = offer.changed_at.isoformat() if offer.changed_at else ""
-        arguments = ["check", str(path), str(offer.rows), changed_at, *resources]
-        found = json.loads(self._output(["bench.table", *arguments]))
-        expected = offer.changed or offer.rows
-        flaw = "" if set(found.values()) == {expected} else f"right rows: {found}"
+        found = json.loads(self._table("check", str(path), str(offer.rows), changed_at, *resources))
         if not file:
             path.unlink()
-        right = f"{len(resources)} x {expected:,}"
-        return replace(run, flaw=flaw, right=right)
+        expected = offer.changed or offer.rows
+        if set(found.values()) != {expected}:
+            return replace(run, flaw=f"{expected} rows were offered, and right are {found}")
+        return replace(run, right=f"{len(resources)} x {expected:,}")
 
     def grow(self, file: Path, rows: int, resource: str) -> None:
         """Makes a loaded table larger, without an API."""
-        self._output(["bench.table", "grow", str(file), str(rows), resource])
+        self._table("grow", str(file), str(rows), resource)
 
-    def run(self, command: Sequence[str], settings: dict[str, str] | None = None) -> Run:
-        """Runs `python -m command` in a fresh process; `load` is what it says, if it does."""
-        return self.python(["-m", *command], settings)
-
-    def python(self, arguments: Sequence[str], settings: dict[str, str] | None = None) -> Run:
-        """Runs the interpreter with these arguments, and measures the process."""
+    def run(self, arguments: Sequence[str], settings: dict[str, str] | None = None) -> Run:
+        """Runs a fresh interpreter, and measures it; `load` is what it tells, if it does."""
         with tempfile.TemporaryFile("w+", dir=self._folder) as log:
             began = time.perf_counter()
             process = subprocess.Popen(
@@ -160,19 +158,9 @@ class Bench:
         cpu = usage.ru_utime + usage.ru_stime
         return Run(told.get("seconds", nan), seconds, cpu, usage.ru_maxrss / 1024, flaw)
 
-    def _output(self, command: Sequence[str]) -> str:
-        return subprocess.run(
-            [sys.executable, "-m", *command],
-            cwd=ROOT,
-            check=True,
-            stdout=subprocess.PIPE,
-            text=True,
-            timeout=_LIMIT,
-        ).stdout
-
-
-def _file(path: Path) -> dict[str, str]:
-    return {"ANALYTICS_DUCKDB_PATH": str(path)}
+    def _table(self, *arguments: str) -> str:
+        command = [sys.executable, "-m", "bench.table", *arguments]
+        return subprocess.check_output(command, cwd=ROOT, text=True, timeout=_LIMIT)
 
 
 def _told(output: str) -> dict[str, Any]:
@@ -188,8 +176,7 @@ def _end(log: Any) -> str:
 
 def stats(base_url: str) -> dict[str, float]:
     """What a server with a rate limit answered and refused, and in how many seconds."""
-    with urlopen(f"{base_url}/stats", timeout=10) as answer:  # noqa: S310  our own server
-        return dict(json.load(answer))
+    return dict(urllib3.request("GET", f"{base_url}/stats", timeout=10).json())
 
 
 def requests_per_second(requests: int = 3000) -> float:
@@ -197,17 +184,10 @@ def requests_per_second(requests: int = 3000) -> float:
     with server(Offer(100_000)) as base_url:
         host, _, port = base_url.removeprefix("http://").partition(":")
         with socket.create_connection((host, int(port)), timeout=10) as client:
-            began = time.perf_counter()
+            answers, began = client.makefile("rb"), time.perf_counter()
             for number in range(requests):
                 path = f"/v1/{RESOURCES[number % 3]}?limit={PAGE_SIZE}&offset={number * 33}"
                 client.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
-                _receive(client)
+                *_, length = iter(answers.readline, b"\r\n")
+                answers.read(int(length.rpartition(b" ")[2]))
             return requests / (time.perf_counter() - began)
-
-
-def _receive(client: socket.socket) -> None:
-    received = client.recv(2**20)
-    head, _, _ = received.partition(b"\r\n\r\n")
-    left = len(head) + 4 + int(head.rpartition(b"Content-Length: ")[2]) - len(received)
-    while left:
-        left -= len(client.recv(2**20))

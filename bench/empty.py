@@ -2,23 +2,14 @@
 
 import dagster as dg
 
-
-@dg.asset
-def account_overview() -> None:
-    """Nothing."""
+from bench import RESOURCES
 
 
-@dg.asset
-def agents_overview() -> None:
-    """Nothing."""
-
-
-@dg.asset
-def current_queue_activity() -> None:
+def _nothing() -> None:
     """Nothing."""
 
 
 defs = dg.Definitions(
-    assets=[account_overview, agents_overview, current_queue_activity],
+    assets=[dg.asset(name=name)(_nothing) for name in RESOURCES],
     executor=dg.in_process_executor,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -12,6 +12,19 @@ from tabulate import tabulate
 from bench.contenders import Run
 
 _UNITS = {"load": "s", "process": "s", "cpu": "s", "peak": "MB"}
+_HOLDS = {">=": operator.ge, "<=": operator.le}
+_FIGURES = ("", "what", "ratio", "target", "met")
+_RUNS = (
+    "run",
+    "offer",
+    "runs",
+    "load s",
+    "from, to",
+    "process s",
+    "CPU s",
+    "peak MB",
+    "rows right",
+)
 
 
 @dataclass
@@ -26,97 +39,58 @@ class Series:
         """The middle one of a figure of the runs: load, process, cpu or peak."""
         return float(median(getattr(run, of) for run in self.runs))
 
-    def flaws(self) -> Iterator[str]:
-        """What voids the figures."""
-        return (f"{self.name}, {self.offer}: {run.flaw}" for run in self.runs if run.flaw)
-
-    def row(self) -> tuple[str, ...]:
+    def row(self) -> list[str]:
         """The line of this series in the report."""
-        loads = [run.load for run in self.runs]
-        spread = f"{min(loads):.2f} to {max(loads):.2f}" if len(loads) > 1 else ""
-        medians = (f"{self.median(of):,.{0 if of == 'peak' else 2}f}" for of in _UNITS)
-        cells = (self.name, self.offer, str(len(loads)), *medians, spread, self.runs[0].right)
-        return tuple("" if "nan" in cell.split() else cell for cell in cells)
-
-
-@dataclass(frozen=True)
-class Target:
-    """What a ratio should be."""
-
-    text: str
-    is_met: Callable[[float], bool]
-
-
-def at_least(limit: float) -> Target:
-    """A ratio that should be high."""
-    return Target(f">= {limit:g}", lambda ratio: operator.ge(ratio, limit))
-
-
-def at_most(limit: float) -> Target:
-    """A ratio that should be low."""
-    return Target(f"<= {limit:g}", lambda ratio: operator.le(ratio, limit))
+        loads = sorted(run.load for run in self.runs)
+        load, *others = (f"{self.median(of):,.{0 if of == 'peak' else 2}f}" for of in _UNITS)
+        spread = f"{loads[0]:.2f}, {loads[-1]:.2f}"
+        cells = [self.name, self.offer, str(len(loads)), load, spread, *others, self.runs[0].right]
+        return ["" if "nan" in cell else cell for cell in cells]
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A ratio, what it is made of, and what it should be."""
+    """A ratio, what it is made of, and the limit that it should keep: ">=" or "<=" a number."""
 
     number: int
-    text: str
+    what: str
     ratio: float
-    target: Target
-    series: list[Series]
+    sign: str
+    limit: float
+    series: Sequence[Series]
 
     def flaws(self) -> list[str]:
         """Why the ratio is void, if it is."""
-        return [flaw for series in self.series for flaw in series.flaws()]
+        return [f"{s.name}, {s.offer}: {r.flaw}" for s in self.series for r in s.runs if r.flaw]
 
-    def row(self) -> tuple[str, ...]:
+    def row(self) -> list[str]:
         """The line of this figure in the report."""
-        if self.flaws():
-            return str(self.number), self.text, "n/a", self.target.text, ""
-        met = "yes" if self.target.is_met(self.ratio) else "no"
-        return str(self.number), self.text, f"{self.ratio:.2f}", self.target.text, met
+        ratio, met = f"{self.ratio:.2f}", _HOLDS[self.sign](self.ratio, self.limit)
+        result = ["n/a", ""] if self.flaws() else [ratio, "yes" if met else "no"]
+        return [str(self.number), self.what, result[0], f"{self.sign} {self.limit:g}", result[1]]
 
 
-def compare(number: int, over: Series, under: Series, target: Target, of: str = "load") -> Figure:
+def compare(  # noqa: PLR0913  it reads as a sentence
+    number: int, over: Series, under: Series, sign: str, limit: float, *, of: str = "load"
+) -> Figure:
     """The ratio of the medians of two series."""
-    above, below = over.median(of), under.median(of)
-    unit = _UNITS[of]
-    text = f"{over.offer}: {over.name}, {above:,.2f} {unit} / "
-    text += f"{under.offer}: " if under.offer != over.offer else ""
-    text += f"{under.name}, {below:,.2f} {unit}"
-    return Figure(number, text, above / below, target, [over, under])
+    above, below = (f"{s.name} {s.median(of):,.2f} {_UNITS[of]}" for s in (over, under))
+    what = f"{over.offer}: {above} / {'' if over.offer == under.offer else f'{under.offer}: '}"
+    ratio = over.median(of) / under.median(of)
+    return Figure(number, f"{what}{below}", ratio, sign, limit, [over, under])
 
 
-def report(figures: Iterable[Figure]) -> str:
+def report(figures: Sequence[Figure]) -> str:
     """The tables of all figures and of all runs, and what voids some."""
-    figures = list(figures)
-    ratios = [figure.row() for figure in figures]
     series = {id(one): one for figure in figures for one in figure.series}
-    runs = [one.row() for one in series.values()]
     flaws = dict.fromkeys(flaw for figure in figures for flaw in figure.flaws())
+    tables = [
+        ([figure.row() for figure in figures], _FIGURES),
+        ([one.row() for one in series.values()], _RUNS),
+    ]
     return "\n\n".join(
         [
-            _markdown(ratios, ("", "what", "ratio", "target", "met")),
-            _markdown(
-                runs,
-                (
-                    "run",
-                    "offer",
-                    "runs",
-                    "load s",
-                    "process s",
-                    "CPU s",
-                    "peak MB",
-                    "load s, from to",
-                    "rows right",
-                ),
-            ),
+            *(tabulate(*table, tablefmt="github", disable_numparse=True) for table in tables),
             *(f"n/a: {flaw}" for flaw in flaws),
         ]
     )
-
-
-def _markdown(rows: list[tuple[str, ...]], headers: tuple[str, ...]) -> str:
-    return tabulate(rows, headers, tablefmt="github", disable_numparse=True)
