@@ -23,7 +23,8 @@ _VALUES = re.compile(r"""( value|['"{(]).*?( when casting from source column \w+
 def our_errors(redactor: Redactor, *folders: Path) -> Iterator[None]:
     """Raises the error of ours that dlt wrapped, or that fits, without what led to it.
 
-    `folders` are those that are written; their disks may be full. Within the block dlt logs that a load failed, and not what the database said.
+    `folders` are those that are written; their disks may be full. Within the block dlt logs that
+    a load failed, and not what the database said.
     """
     logger, brief = logging.getLogger("dlt"), _Brief()
     logger.addFilter(brief)
