@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import threading
 import time
@@ -451,6 +452,24 @@ def test_an_alert_that_is_not_delivered_is_logged_and_nothing_more(
     said = capfd.readouterr()
     assert "The alert was not delivered" in said.err + said.out
     assert "hook-secret" not in said.err + said.out
+
+
+def test_the_log_does_not_show_the_address_of_the_webhook(
+    listener: Listener, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Some have their token in the path, others in the query."""
+    caplog.set_level(logging.DEBUG)
+    assert post(f"{listener.url}?token=hook%2btoken", "text") == ""
+    assert "POST ***" in caplog.text
+    assert "hook" not in caplog.text
+
+
+@pytest.mark.parametrize("webhook", ["http://[hook", "http://hook:port/"])
+def test_a_webhook_that_is_no_url_is_not_shown(webhook: str) -> None:
+    """Nor is it the end of the tick."""
+    problem = post(webhook, "text")
+    assert problem
+    assert "hook" not in problem
 
 
 def test_an_alert_mentions_nobody(listener: Listener) -> None:

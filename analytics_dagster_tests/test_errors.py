@@ -18,6 +18,7 @@ from threading import Timer
 import duckdb
 import pytest
 
+from analytics_dagster.resources import AnalyticsApi
 from analytics_dagster_tests.conftest import Checkout, Project, Run, agents
 from analytics_dagster_tests.fake_api import FakeApi, raw, status, unused_port
 
@@ -86,6 +87,35 @@ def test_a_key_within_the_base_url_is_not_shown(
     url = "https://api.example.com/v1?api_key=a%2Bb%2Fc%3D%25"
     monkeypatch.setenv("ANALYTICS_API_BASE_URL", url)
     assert "ANALYTICS_API_BASE_URL='https://api.example.com/v1'" in told(loaded.run())
+
+
+@pytest.mark.parametrize(
+    ("base_url", "key", "words"),
+    [
+        ("https://me:hid?den@api.example.com", "a+b/c=%", "ANALYTICS_API_BASE_URL='…'"),
+        ("https://api.example.com/#hidden", "a+b/c=%", "='https://api.example.com/'"),
+        ("hidden", "https://api.example.com", "they are mixed up"),
+    ],
+)
+def test_a_secret_in_the_wrong_setting_is_not_shown(
+    loaded: Project, monkeypatch: pytest.MonkeyPatch, base_url: str, key: str, words: str
+) -> None:
+    """As a user or a fragment of the base URL, or in its place."""
+    monkeypatch.setenv("ANALYTICS_API_BASE_URL", base_url)
+    monkeypatch.setenv("ANALYTICS_API_KEY", key)
+    message = told(loaded.run("agents_overview"))
+    assert words in message
+    assert "hid" not in message
+    assert "hid" not in AnalyticsApi().shown_location()
+
+
+def test_the_token_of_another_warehouse_is_not_shown(
+    loaded: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MotherDuck has it in the path."""
+    monkeypatch.setenv("ANALYTICS_DUCKDB_PATH", "md:mine?motherduck_token=hidden")
+    message = told(loaded.run("agents_overview"))
+    assert "ANALYTICS_DUCKDB_PATH='md:mine' names no file" in message
 
 
 def test_the_key_may_stand_in_the_secrets_of_dlt(
@@ -221,6 +251,35 @@ def test_two_fields_for_one_column_are_an_error(loaded: Project, api: FakeApi) -
     assert "FieldCollisionError" in message
     assert "'User Name' and 'user_name'" in message
     assert_unchanged(loaded)
+
+
+@pytest.mark.parametrize(
+    ("alteration", "words"),
+    [
+        ("ALTER TABLE agents_overview ALTER total_talk_time TYPE TINYINT", "total_talk_time"),
+        ("ALTER TABLE agents_overview ALTER total_talk_time TYPE DECIMAL(3, 1)", "Conversion"),
+        ("ALTER TABLE agents_overview ALTER name TYPE DATE USING NULL", "source column name"),
+        ("ALTER TABLE agents_overview ALTER name TYPE INTEGER[] USING NULL", "Conversion"),
+        ("CREATE UNIQUE INDEX names ON agents_overview (name)", "Constraint Error"),
+    ],
+)
+def test_a_value_that_the_database_refuses_is_not_shown(
+    loaded: Project,
+    api: FakeApi,
+    capfd: pytest.CaptureFixture[str],
+    alteration: str,
+    words: str,
+) -> None:
+    """Neither in the error nor in what dlt logs of it; the kind and the column are."""
+    with duckdb.connect(str(loaded.path)) as connection:
+        connection.execute(f"USE analytics.analytics; {alteration}")
+    api.rows["agents_overview"] = agents(4, name="q\"'Zebedee", total_talk_time=987654321)
+    message = told(loaded.run("agents_overview"))
+    assert "LoadError" in message
+    assert words in message
+    shown = message + "".join(capfd.readouterr())
+    assert "Zebedee" not in shown
+    assert "987654321" not in shown
 
 
 def test_a_load_that_the_database_refuses_shows_no_row(loaded: Project, api: FakeApi) -> None:

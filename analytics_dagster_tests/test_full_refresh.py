@@ -146,6 +146,18 @@ def test_a_row_that_is_rejected_keeps_its_last_good_version(project: Project, ap
     ) == [(7, 220, 21), (90, 20, 1)]
 
 
+@pytest.mark.parametrize("text", ["\ud800", "\udc00x", "\\\\ud800 😀 \ud83d", '"\ud800"'])
+def test_half_a_character_in_a_rejected_row_stops_no_refresh(
+    project: Project, api: FakeApi, text: str
+) -> None:
+    """JSON with half a surrogate pair is refused by DuckDB; the row is kept all the same."""
+    api.rows[AGENTS][0] |= {"name": text, "total_talk_time": text}
+    run = project.refresh(AGENTS)
+    assert run.success
+    assert run.metadata(AGENTS)["rows_kept"] == 1
+    assert project.query(f"SELECT name FROM {AGENTS} WHERE id = 1") == [("Agent 1",)]
+
+
 def test_a_table_of_rejected_rows_that_somebody_dropped_comes_back(
     project: Project, api: FakeApi
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import logging
 import re
@@ -38,6 +39,14 @@ SPELLINGS: dict[str, Callable[[str], str]] = {
     "with one sign encoded": partial(quote, safe="+/=&;@:!$'()*,[]~ \"\\^|üß€"),
     "in lower case": lower_hex,
     "in mixed case": partial(lower_hex, count=1),
+    "in a URL in a URL": lambda secret: quote(quote(secret, safe=""), safe=""),
+    "in a query in a query": lambda secret: quote_plus(quote_plus(secret)),
+    "in HTML": html.escape,
+    "in HTML by number": lambda secret: "".join(
+        f"&#{ord(c):03};" if c in "+/&" else c for c in secret
+    ),
+    "in HTML by name": lambda secret: secret.replace("+", "&plus;").replace("=", "&equals;"),
+    "in JSON in JSON": lambda secret: json.dumps(json.dumps(secret)[1:-1])[1:-1],
     "in JSON": lambda secret: json.dumps(secret)[1:-1],
     "in JSON as it is": lambda secret: json.dumps(secret, ensure_ascii=False)[1:-1],
     "in the JSON of PHP": lambda secret: json.dumps(secret)[1:-1].replace("/", r"\/"),

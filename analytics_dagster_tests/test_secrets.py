@@ -103,7 +103,7 @@ SPELLINGS: dict[str, Callable[[str], str]] = {
     "repr": lambda secret: repr(repr(secret)),
     "HTML": html.escape,
     "hex": lambda secret: secret.encode().hex(),
-    **{f"base64, {n}": partial(in_base64, shift=n) for n in range(3)},
+    **{f"base64, {shift}": partial(in_base64, shift=shift) for shift in range(3)},
     "base64, urlsafe": lambda secret: urlsafe_b64encode(b"?>" + secret.encode()).decode(),
     "base64 in lines": lambda secret: in_lines(in_base64(secret, 1), "\n"),
     "in lines": lambda secret: in_lines(secret, "\n   "),
@@ -201,7 +201,7 @@ class Scene:
         """The exit status of a process that is told this."""
         with self.begin(*command) as process:
             try:
-                process.communicate(told, timeout=180)
+                process.communicate(told, timeout=PATIENCE * 4)
             finally:
                 process.kill()
         return process.returncode
@@ -463,7 +463,7 @@ def out_of_reach(api: FakeApi) -> dict[str, tuple[str, dict[str, str], str]]:
     }
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_no_fault_shows_the_key_or_a_row(scene: Scene) -> None:
     """Of the API, the connection, the contract or the database, however the key is sent."""
     expected = {name: outcome for name, (_, outcome) in (STATUSES | EXCHANGES | SLOW).items()}
@@ -545,7 +545,7 @@ def answers(dev: DagsterDev) -> dict[str, Any]:
     return told
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_the_ui_and_the_daemon_show_neither(scene: Scene, listener: Listener) -> None:
     """In runs, events, output, metadata, ticks, alerts and exports, while half of it fails."""
     with FakeApi(KEY) as api:
@@ -571,7 +571,7 @@ def test_the_ui_and_the_daemon_show_neither(scene: Scene, listener: Listener) ->
     scene.assert_hidden(*texts)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_killed_run_leaves_neither_behind(scene: Scene) -> None:
     """With the key from the secrets of dlt, and with dlt's working folder and its trace left."""
     secrets = scene.checkout.folder / ".dlt" / "secrets.toml"

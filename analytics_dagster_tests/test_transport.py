@@ -37,6 +37,7 @@ from analytics_dagster.errors import (
     MalformedBodyError,
     OversizedBodyError,
     RedirectError,
+    SettingError,
     StatusError,
     TimeLimitError,
     UnauthorizedError,
@@ -730,6 +731,26 @@ def test_a_connection_that_fails_never_shows_the_key(
     assert "pa55" not in said(caught.value)
 
 
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        "http://me:hid#den@p:1",
+        "http://me:hid[den@p:1",
+        "me:hid/den@p",
+        "http://hid@p:x",
+        "ftp://hid@p",
+    ],
+)
+def test_a_proxy_that_cannot_be_used_is_not_quoted(
+    proxy: str, api: FakeApi, said: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A password with special characters makes another URL of it; the error says what to set."""
+    monkeypatch.setenv("http_proxy", proxy)
+    with pytest.raises(SettingError, match="Set it to a URL like") as caught:
+        connect(api, "http://nosuch.invalid")
+    assert "hid" not in said(caught.value)
+
+
 @pytest.mark.parametrize("proxy", ["http://{}", "{}", "http://team:pa55@{}"])
 def test_the_proxy_of_the_environment_is_used(
     proxy: str, api: FakeApi, monkeypatch: pytest.MonkeyPatch
@@ -823,6 +844,37 @@ def test_another_host_gets_no_request(way: str, location: str, clock: TurnedCloc
                     ids(transport, url)
                 assert not shows(str(caught.value), api.key)
         assert (len(api.requests), other.connections) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("location", "leads_to"),
+    [
+        ("/v1/Zebedee?after=Zebedee", "redirected: HTTP 404"),
+        ("http://nosuch.invalid/Zebedee?after=Zebedee#Zebedee", "leads to http://nosuch.invalid;"),
+    ],
+)
+def test_where_a_redirect_leads_is_told_without_what_it_carries(
+    location: str, leads_to: str, api: FakeApi, transport: Transport
+) -> None:
+    """The API may put a row or a token into it."""
+    api.on(RESOURCE, redirect(location))
+    with pytest.raises(ApiError, match=leads_to) as caught:
+        ids(transport)
+    assert "Zebedee" not in str(caught.value)
+
+
+def test_a_link_of_the_api_is_told_without_its_query(api: FakeApi, transport: Transport) -> None:
+    """A cursor is often the name in the last row."""
+    with pytest.raises(StatusError, match=f"^{api.base_url}/v1/next: HTTP 404") as caught:
+        ids(transport, f"{api.base_url}/v1/next?after=Zebedee")
+    assert "Zebedee" not in str(caught.value)
+
+
+def test_a_body_in_utf_16_is_no_json(api: FakeApi, transport: Transport) -> None:
+    """A key in it would pass every search for the key."""
+    api.always(RESOURCE, raw(json.dumps({"data": [{"id": api.key}]}).encode("utf-16")))
+    with pytest.raises(MalformedBodyError, match="not JSON"):
+        ids(transport)
 
 
 def test_a_redirect_that_repeats_the_key_sends_it_once(api: FakeApi, transport: Transport) -> None:
