@@ -2,6 +2,7 @@
 # make dev      the Dagster UI on http://127.0.0.1:3000, or PORT=…
 # make test     the tests
 # make test-ui  the test of the Dagster UI in a real browser, Debian's chromium
+# make test-chaos  kill runs at random moments, KILLS=30 times; SEED=… does it again
 # make bench    how fast it is beside stock dlt and the floor; ten minutes
 # make bench-quick  the same in about two minutes, with smaller tables
 # make lint     ruff and mypy
@@ -13,6 +14,7 @@ PYTHON ?= python3
 PORT ?= 3000
 # The package set: "default", or "embedded-elt" for dagster-embedded-elt and its Dagster 1.13.1.
 SET ?= default
+KILLS ?= 30
 VENV := .venv$(if $(filter-out default,$(SET)),-$(SET))
 LOCK := requirements$(if $(filter-out default,$(SET)),-$(SET)).lock
 BIN := $(VENV)/bin
@@ -20,7 +22,7 @@ BIN := $(VENV)/bin
 # One instance for `make run` and `make dev`, so that the UI shows both their runs.
 export DAGSTER_HOME ?= $(CURDIR)/.dagster
 
-.PHONY: setup run dev test test-ui bench bench-quick lint lock clean
+.PHONY: setup run dev test test-ui test-chaos bench bench-quick lint lock clean
 
 setup: $(VENV)/ready
 
@@ -43,6 +45,9 @@ test: setup
 
 test-ui: setup
 	$(BIN)/python -m pytest -m ui
+
+test-chaos: setup
+	KILLS=$(KILLS) $(BIN)/python -m pytest analytics_dagster_tests/test_chaos.py --log-cli-level=INFO
 
 bench: setup
 	@$(BIN)/python -m bench --full

@@ -75,7 +75,12 @@ def test_a_full_disk_is_named_and_harms_no_row(
     run = f"{small_disk.entered} python -m analytics_dagster"
 
     def rows() -> list[tuple[int, int, int]]:
-        with duckdb.connect(str(seen), read_only=True) as file:
+        copy = tmp_path / "copy"  # DuckDB would look for the file outside of the mount
+        shutil.rmtree(copy, ignore_errors=True)
+        copy.mkdir()
+        for part in seen.parent.glob("analytics.duckdb*"):
+            shutil.copy(part, copy)
+        with duckdb.connect(str(copy / "analytics.duckdb")) as file:
             table = f"analytics.analytics.{AGENTS}"
             return file.execute(
                 f"SELECT count(*), min(total_talk_time), max(total_talk_time) FROM {table}"

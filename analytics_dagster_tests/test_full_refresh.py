@@ -14,7 +14,6 @@ from analytics_dagster.api_config import SMALLEST_REFRESH
 from analytics_dagster.definitions import defs
 from analytics_dagster_tests.conftest import Checkout, Project, Versions, agents
 from analytics_dagster_tests.fake_api import FakeApi, Fault, answer, status
-from analytics_dagster_tests.test_incremental import ENDLESS_LOADS
 
 AGENTS = "agents_overview"
 
@@ -187,6 +186,23 @@ def test_the_first_load_may_be_a_refresh(project: Project) -> None:
     project.path.unlink()
     assert project.refresh(AGENTS).metadata(AGENTS)["rows_deleted"] == 0
     assert content(project) == [(250, 1, 250)]
+
+
+ENDLESS_LOADS = """
+import itertools
+from analytics_dagster.api_config import REST_API
+from analytics_dagster.api_reader import read_spec
+from analytics_dagster.resources import AnalyticsApi
+from analytics_dagster.loading import load
+from analytics_dagster.warehouse import Warehouse
+
+spec = read_spec(REST_API)
+with AnalyticsApi().process_config_and_initialize_cm() as api:
+    with api.connect(spec.client) as transport:
+        for mode in itertools.cycle(["incremental", "full_refresh"]):
+            load(spec.resources[1], transport, Warehouse(), mode)
+            print(mode, flush=True)
+"""
 
 
 def test_a_reader_sees_the_old_rows_or_the_new_ones(project: Project, api: FakeApi) -> None:

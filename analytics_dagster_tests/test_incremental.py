@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-import random
 import shutil
-import signal
 import subprocess
 import sys
 from datetime import datetime, timedelta, timezone
@@ -19,8 +17,8 @@ import pytest
 from analytics_dagster.api_config import REST_API
 from analytics_dagster.api_reader import read_spec
 from analytics_dagster.api_spec import ApiSpec
-from analytics_dagster_tests.conftest import Project, Versions, agents
-from analytics_dagster_tests.fake_api import FakeApi, hang, status
+from analytics_dagster_tests.conftest import Project, agents
+from analytics_dagster_tests.fake_api import FakeApi, status
 
 AGENTS = "agents_overview"
 TEN = datetime(2026, 11, 23, 10, tzinfo=timezone.utc)
@@ -253,66 +251,3 @@ def test_a_table_that_somebody_emptied_is_loaded_as_a_whole(
         "SELECT column_name, is_nullable FROM information_schema.columns "
         f"WHERE table_schema = 'analytics' AND table_name = '{AGENTS}'"
     )
-
-
-def test_a_load_that_is_killed_while_it_reads_changes_nothing(
-    project: Project, api: FakeApi
-) -> None:
-    """Rows and cursor are as they were, the lock went with the process, the next load is whole."""
-    api.rows[AGENTS] = [agent(n, 20) for n in range(1, 261)]
-    api.on(AGENTS, hang(), at_offset=99)
-    with subprocess.Popen([sys.executable, "-c", ONE_LOAD], stderr=subprocess.PIPE) as process:
-        while len(api.requests) < 2:
-            assert process.poll() is None
-        process.kill()
-    assert ids(project) == list(range(1, 251))
-    assert project.run(AGENTS).metadata(AGENTS)["rows_loaded"] == 260
-    assert asked_since(api) == {at(-10)}
-
-
-ENDLESS_LOADS = """
-import itertools
-from analytics_dagster.api_config import REST_API
-from analytics_dagster.api_reader import read_spec
-from analytics_dagster.resources import AnalyticsApi
-from analytics_dagster.loading import load
-from analytics_dagster.warehouse import Warehouse
-
-spec = read_spec(REST_API)
-with AnalyticsApi().process_config_and_initialize_cm() as api:
-    with api.connect(spec.client) as transport:
-        for mode in itertools.cycle(["incremental", "full_refresh"]):
-            load(spec.resources[1], transport, Warehouse(), mode)
-            print(mode, flush=True)
-"""
-
-
-def test_a_load_that_is_killed_at_any_moment_leaves_one_version_of_the_table(
-    project: Project, api: FakeApi
-) -> None:
-    """Ten kills within merges, swaps and reads: every row of one version, never some of two."""
-
-    def rows(version: int) -> list[dict[str, Any]]:
-        return [agent(n, version / 60, total_calls_accepted=version) for n in range(1, 91)]
-
-    api.rows = Versions(api.rows, AGENTS, rows)
-    assert project.refresh(AGENTS, allow_shrink=True).success
-    seen = set()
-    for _ in range(10):
-        with subprocess.Popen(
-            [sys.executable, "-c", ENDLESS_LOADS], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        ) as process:
-            assert process.stdout
-            process.stdout.readline()
-            wait = random.uniform(0, 0.6)  # noqa: S311
-            try:
-                process.wait(wait)
-            except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGKILL)
-        [(count, oldest, newest)] = project.query(
-            f"SELECT count(*), min(total_calls_accepted), max(total_calls_accepted) FROM {AGENTS}"
-        )
-        assert (count, oldest) == (90, newest), f"killed {wait} s after a load"
-        seen.add(newest)
-    assert len(seen) == 10
-    assert project.run(AGENTS).success

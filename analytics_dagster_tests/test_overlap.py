@@ -6,15 +6,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from analytics_dagster_tests.conftest import Checkout, Project, agents
-from analytics_dagster_tests.fake_api import FakeApi, delay, hang
+from analytics_dagster_tests.fake_api import Exchange, FakeApi, delay, fault, hang
 
 AGENTS = "agents_overview"
 
@@ -122,6 +122,18 @@ def test_a_run_that_waits_goes_on_when_the_other_one_is_dead(
     assert project.query(f"SELECT count(*) FROM {AGENTS}") == [(250,)]
 
 
+@contextmanager
+def an_open_connection(path: Path, *, read_only: bool) -> Iterator[int]:
+    """Another process that has the file open; gives its id."""
+    code = f"import duckdb; c = duckdb.connect({str(path)!r}, read_only={read_only})"
+    command = [sys.executable, "-c", f"{code}; print(flush=True); input()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout
+        holder.stdout.readline()
+        yield holder.pid
+        holder.kill()
+
+
 @pytest.mark.parametrize("read_only", [True, False], ids=["reader", "writer"])
 def test_an_open_connection_is_waited_for_and_named(
     project: Project, api: FakeApi, read_only: Any
@@ -129,17 +141,43 @@ def test_an_open_connection_is_waited_for_and_named(
     """Reader or writer: a load that cannot wait any longer is red, and the rows are kept."""
     assert project.run(AGENTS).success
     api.rows[AGENTS] = agents(260)
-    code = f"import duckdb; c = duckdb.connect({str(project.path)!r}, read_only={read_only})"
-    code += "; print(flush=True); input()"
-    with subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as holder:
-        assert holder.stdout
-        holder.stdout.readline()
+    with an_open_connection(project.path, read_only=read_only) as pid:
         run = project.run(AGENTS)
-        holder.kill()
     assert "WarehouseLockedError" in run.error
-    assert f"(PID {holder.pid})" in run.error
+    assert f"(PID {pid})" in run.error
     assert project.query(f"SELECT count(*) FROM {AGENTS}") == [(250,)]
     assert project.run(AGENTS).success
+    assert project.query(f"SELECT count(*) FROM {AGENTS}") == [(260,)]
+
+
+@fault
+def answer_while(exchange: Exchange, happens: Callable[[], object]) -> None:
+    """Answer honestly, once something has happened."""
+    happens()
+    delay(0)(exchange)
+
+
+@pytest.mark.parametrize("read_only", [True, False], ids=["reader", "writer"])
+def test_a_connection_that_is_opened_while_the_api_is_read_is_waited_for_and_named(
+    project: Project, api: FakeApi, read_only: Any
+) -> None:
+    """For as long as at the start; closed in time, it costs neither the run nor a second read."""
+    assert project.run(AGENTS).success
+    api.rows[AGENTS] = agents(260)
+    with ExitStack() as opened:
+        connection = an_open_connection(project.path, read_only=read_only)
+        api.on(AGENTS, answer_while(lambda: opened.enter_context(connection)), at_offset=198)
+        run = project.run(AGENTS)
+    assert "WarehouseLockedError" in run.error
+    assert project.query(f"SELECT count(*) FROM {AGENTS}") == [(250,)]
+    with ExitStack() as opened:
+
+        def open_for_a_moment() -> None:
+            opened.enter_context(an_open_connection(project.path, read_only=read_only))
+            threading.Timer(0.5, opened.close).start()
+
+        api.requests.clear()
+        api.on(AGENTS, answer_while(open_for_a_moment), at_offset=198)
+        assert project.run(AGENTS).success
+    assert len(api.requests) == 4
     assert project.query(f"SELECT count(*) FROM {AGENTS}") == [(260,)]
