@@ -177,16 +177,6 @@ def test_expected_fields_that_vanish_are_reported(project: Project, api: FakeApi
     assert figures["missing_fields"] == ["total_talk_time"]
 
 
-def test_a_dead_resource_leaves_the_others_loaded(project: Project, api: FakeApi) -> None:
-    """The run is red, and the other two are in the warehouse."""
-    api.always("account_overview", status(500))
-    run = project.run()
-    assert not run.success
-    assert run.materialized == ALL - {"account_overview"}
-    assert "StatusError" in run.error
-    assert "/v1/account_overview" in run.error
-
-
 @pytest.mark.parametrize("offset", [0, 99, 198])
 def test_a_load_that_fails_on_any_page_changes_nothing(
     project: Project, api: FakeApi, offset: int
