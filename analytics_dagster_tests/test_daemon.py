@@ -6,6 +6,7 @@ import os
 import re
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus
@@ -14,9 +15,16 @@ import pytest
 
 from analytics_dagster_tests.conftest import Checkout, Listener, Project, agents
 from analytics_dagster_tests.fake_api import FakeApi, hang, status
-from analytics_dagster_tests.test_dagster_dev import PLACE, DagsterDev, running_dev, wait_until
+from analytics_dagster_tests.test_dagster_dev import (
+    PLACE,
+    STATUS,
+    DagsterDev,
+    running_dev,
+    started_dev,
+    wait_until,
+)
 
-# One long story, as a daemon's minute takes a minute.
+# Two long stories, as a daemon's minute takes a minute.
 pytestmark = [pytest.mark.daemon, pytest.mark.timeout(900)]
 
 AGENTS = "agents_overview"
@@ -75,11 +83,9 @@ class Automation:
         return int(found[1] or found[2])
 
 
-@pytest.fixture
-def automation(
-    checkout: Checkout, project: Project, api: FakeApi, listener: Listener, tmp_path: Path
-) -> Iterator[Automation]:
-    """A daemon with a schedule of every minute, the change sensor, and somebody to tell."""
+@pytest.fixture(autouse=True)
+def _every_minute(checkout: Checkout, project: Project, api: FakeApi, listener: Listener) -> None:
+    """A schedule of every minute, three agents, and somebody to tell."""
     api.filter_field = "current_timestamp"
     api.rows |= {name: agents(3) for name in ALL}
     checkout.environment |= {
@@ -89,6 +95,11 @@ def automation(
         "ANALYTICS_SCHEDULE": "* * * * *",
         "ANALYTICS_ALERT_WEBHOOK_URL": listener.url,
     }
+
+
+@pytest.fixture
+def automation(checkout: Checkout, tmp_path: Path) -> Iterator[Automation]:
+    """A running daemon."""
     with running_dev(checkout, tmp_path / "dev.log") as dev:
         yield Automation(dev)
 
@@ -140,6 +151,43 @@ def test_the_daemon_loads_fails_tells_and_recovers(
             None
         }
     assert_nowhere(api.key, checkout.folder / ".dagster")
+
+
+def test_after_a_power_cut_the_daemon_goes_on(
+    checkout: Checkout, api: FakeApi, project: Project, listener: Listener, tmp_path: Path
+) -> None:
+    """All its processes are killed; the run they leave blocks no tick, and counts as dead in time.
+
+    In the time that a run may take at most, which is a minute here: nobody is left who could
+    have seen it die.
+    """
+    settings = checkout.folder / ".dagster" / "dagster.yaml"
+    hours, minute = "max_runtime_seconds: 21600", "max_runtime_seconds: 60"
+    assert hours in settings.read_text()
+    hasty = settings.read_text().replace(hours, f"{minute}\n  poll_interval_seconds: 5")
+    settings.write_text(hasty)
+    api.always(AGENTS, hang(300))
+    with started_dev(checkout, tmp_path / "killed.log") as (dev, process):
+        cut_off = dev.launch("incremental_load")["run"]["runId"]
+        wait_until(lambda: AGENTS in {request.resource for request in api.requests})
+        worker = Automation(dev).process_of(cut_off)
+        os.killpg(process.pid, signal.SIGKILL)
+    wait_until(lambda: not is_alive(worker))
+    api.heal()
+    with running_dev(checkout, tmp_path / "dev.log") as dev:
+        Automation(dev).waits_for("incremental_load_schedule", "SUCCESS")
+        wait_until(lambda: dev.ask(STATUS, id=cut_off)["runOrError"]["status"] == "FAILURE")
+        wait_until(lambda: any(cut_off in alert["text"] for alert in listener.alerts))
+    for name in ALL:
+        assert project.query(f"SELECT id FROM {name} ORDER BY id") == [(1,), (2,), (3,)]
+
+
+def is_alive(process: int) -> bool:
+    """Whether there is such a process."""
+    with suppress(ProcessLookupError):
+        os.kill(process, 0)
+        return True
+    return False
 
 
 def assert_nowhere(key: str, folder: Path) -> None:

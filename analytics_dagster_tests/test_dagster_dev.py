@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -115,8 +116,10 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def running_dev(checkout: Checkout, log: Path) -> Iterator[DagsterDev]:
-    """`dagster dev` in the checkout, ready to be asked; it is seen to end."""
+def started_dev(
+    checkout: Checkout, log: Path
+) -> Iterator[tuple[DagsterDev, subprocess.Popen[bytes]]]:
+    """`dagster dev` in the checkout, ready to be asked; what is left of it at the end is killed."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = ["dagster", "dev", "--host", "127.0.0.1", "--port", str(port)]
@@ -128,16 +131,28 @@ def running_dev(checkout: Checkout, log: Path) -> Iterator[DagsterDev]:
             env=checkout.environment,
             stdout=output,
             stderr=output,
+            start_new_session=True,
         ) as process,
     ):
         dev = DagsterDev(f"http://127.0.0.1:{port}")
         try:
             wait_until(lambda: process.poll() is not None or dev.is_ready())
             assert process.poll() is None, log.read_text()
+            yield dev, process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+@contextmanager
+def running_dev(checkout: Checkout, log: Path) -> Iterator[DagsterDev]:
+    """`dagster dev` in the checkout, ready to be asked; it is seen to end."""
+    with started_dev(checkout, log) as (dev, process):
+        try:
             yield dev
         finally:
             stop(process)
-    assert not dev.is_ready(), "the web server outlived `dagster dev`"
+        assert not dev.is_ready(), "the web server outlived `dagster dev`"
     assert not [line for line in log.read_text().splitlines() if OURS.search(line)]
 
 

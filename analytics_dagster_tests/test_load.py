@@ -256,16 +256,6 @@ def test_every_row_that_is_read_is_counted_in_one_place(
     assert figures["rows_read"] == 258 == sum(figures[name] for name in COUNTED)
 
 
-def test_a_dead_resource_leaves_the_others_loaded(project: Project, api: FakeApi) -> None:
-    """The run is red, and the other two are in the warehouse."""
-    api.always("account_overview", status(500))
-    run = project.run()
-    assert not run.success
-    assert run.materialized == ALL - {"account_overview"}
-    assert "StatusError" in run.error
-    assert "/v1/account_overview" in run.error
-
-
 @pytest.mark.parametrize("offset", [0, 99, 198])
 def test_a_load_that_fails_on_any_page_changes_nothing(
     project: Project, api: FakeApi, offset: int
