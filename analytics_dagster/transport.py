@@ -75,6 +75,7 @@ class Transport:
         api_key: the secret.
         retries: attempts after the first; they wait 2, 4, 8, … seconds and some jitter.
         limits: the time limits; that for a resource counts from now.
+        readers: so many requests may be under way at the same time.
         clock: the `time` module, or what stands in for it.
     """
 
@@ -86,6 +87,7 @@ class Transport:
         *,
         retries: int = 3,
         limits: TimeLimits | None = None,
+        readers: int = 1,
         clock: Any = time,
     ) -> None:
         self.base_url = base_url.rstrip("/")
@@ -97,7 +99,10 @@ class Transport:
         self._limits = limits or TimeLimits()
         self._clock = clock
         self._give_up_at = clock.monotonic() + self._limits.resource
-        self._pool = connection_pool(self.base_url, self._limits)
+        self.readers = readers
+        self._pool = connection_pool(self.base_url, self._limits, readers)
+        self._counting = Lock()
+        self._closed_until = 0.0
 
     @contextmanager
     def open(self) -> Iterator[Transport]:
@@ -106,6 +111,8 @@ class Transport:
             try:
                 yield self
             finally:
+                # Readers whose page nobody waits for any more try nothing again.
+                self._retries = 0
                 self._pool.clear()
 
     def get(
