@@ -2,6 +2,8 @@
 # make dev      the Dagster UI on http://127.0.0.1:3000, or PORT=…
 # make test     the tests
 # make test-ui  the test of the Dagster UI in a real browser, Debian's chromium
+# make bench    how fast it is beside stock dlt and the floor; ten minutes
+# make bench-quick  the same in about two minutes, with smaller tables
 # make lint     ruff and mypy
 # make lock     pin the newest versions of all dependencies
 # make clean    forget the environment; loaded data and the history of runs stay
@@ -18,7 +20,7 @@ BIN := $(VENV)/bin
 # One instance for `make run` and `make dev`, so that the UI shows both their runs.
 export DAGSTER_HOME ?= $(CURDIR)/.dagster
 
-.PHONY: setup run dev test test-ui lint lock clean
+.PHONY: setup run dev test test-ui bench bench-quick lint lock clean
 
 setup: $(VENV)/ready
 
@@ -41,6 +43,12 @@ test: setup
 
 test-ui: setup
 	$(BIN)/python -m pytest -m ui
+
+bench: setup
+	@$(BIN)/python -m bench --full
+
+bench-quick: setup
+	@$(BIN)/python -m bench --quick
 
 lint: setup
 	$(BIN)/ruff check .

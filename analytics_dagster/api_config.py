@@ -73,3 +73,8 @@ DESCRIPTIONS = {
 
 SMALLEST_REFRESH: dict[str, float] = {}
 """Resource to the share of its rows that a full refresh leaves at least; 0.5 where none is set."""
+
+MOST_REJECTED: dict[str, float] = {}
+"""Resource to the share of its rows that may break the contract: with more of them nothing is
+loaded. Where none is set, 0.1, and up to ten rows if another one is good.
+"""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from inspect import signature
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
@@ -136,17 +136,20 @@ class Endpoint(Entry):
     incremental: Incremental | None = None
 
 
-DataType = Literal["bigint", "text", "timestamp", "double", "bool", "date"]
+DataType = Literal["bigint", "text", "timestamp", "double", "bool", "date", "decimal", "json"]
 
 
 class Column(Entry):
     """One declared column, in dlt's terms.
 
+    A decimal has `precision` digits, `scale` of them after the point: 38 and 9, as dlt has it.
     `x-expected` marks one that every row should have, `x-minimum` and `x-maximum` the range of
     values that are plausible: a row outside of it is loaded, and a check warns.
     """
 
     data_type: DataType
+    precision: int | None = Field(None, ge=1, le=38)
+    scale: int | None = Field(None, ge=0)
     nullable: bool = True
     description: str = ""
     expected: bool = Field(False, alias="x-expected")
@@ -156,10 +159,35 @@ class Column(Entry):
     @model_validator(mode="after")
     def _a_range_is_one_of_numbers(self) -> Column:
         low, high = self.minimum, self.maximum
-        if (low, high) != (None, None) and self.data_type not in ("bigint", "double"):
+        if (low, high) != (None, None) and self.data_type not in ("bigint", "decimal", "double"):
             raise ValueError("x-minimum and x-maximum: only numbers have them")
         if low is not None and high is not None and low > high:
             raise ValueError(f"x-minimum {low:g} is larger than x-maximum {high:g}")
+        return self
+
+    @property
+    def type_name(self) -> str:
+        """The type as a message names it."""
+        is_decimal = self.data_type == "decimal"
+        return f"decimal({self.precision}, {self.scale})" if is_decimal else self.data_type
+
+    @model_validator(mode="before")
+    @classmethod
+    def _digits_of_a_decimal(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping) or value.get("data_type") != "decimal":
+            return value
+        written = {key: found for key, found in value.items() if found is not None}
+        return {"precision": 38, "scale": 9, **written}
+
+    @model_validator(mode="after")
+    def _digits_are_possible(self) -> Column:
+        if self.data_type != "decimal" and (self.precision, self.scale) != (None, None):
+            raise ValueError("only a decimal has precision and scale")
+        if (self.scale or 0) > (self.precision or 0):
+            raise ValueError(
+                f"scale {self.scale} is greater than precision {self.precision}: the digits "
+                "after the point are some of all digits"
+            )
         return self
 
 

@@ -2,7 +2,8 @@
 
 Socket time limits count from byte to byte, so an API that drips one byte at a time passes
 them for ever. A `Deadline` shuts the socket down when the time is up, which wakes the reader
-wherever it hangs: in the headers, in the body, or between chunks.
+wherever it hangs: in the headers, in the body, or between chunks. While a connection is made
+there may be no socket to shut down: it is left to itself.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import contextlib
 import os
 import socket
 import threading
+import time
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +25,10 @@ from requests.utils import (
     select_proxy,
 )
 from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import ConnectTimeoutError
 from urllib3.util import make_headers
+
+from analytics_dagster.errors import SettingError
 
 
 @dataclass(frozen=True)
@@ -45,8 +51,9 @@ class Deadline:
 
     def __init__(self, seconds: float) -> None:
         self.passed = False
+        self._ends = time.monotonic() + seconds
         self._socket: socket.socket | None = None
-        self._timer = threading.Timer(seconds, self._end)
+        self._timer = threading.Timer(seconds, self.end)
         self._timer.daemon = True
 
     def __enter__(self) -> Deadline:  # noqa: PYI034  Self is in typing from 3.11 only
@@ -58,13 +65,18 @@ class Deadline:
         self._timer.cancel()
         _running.deadline = None
 
-    def watch(self, sock: socket.socket) -> None:
+    def left(self) -> float:
+        """Seconds until it passes."""
+        return max(self._ends - time.monotonic(), 0)
+
+    def watch(self, sock: socket.socket | None) -> None:
         """The socket to shut down; called by the connection when it awaits an answer."""
         self._socket = sock
         if self.passed:
-            self._end()
+            self.end()
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """Ends the exchange."""
         self.passed = True
         if self._socket is not None:
             with contextlib.suppress(OSError):
@@ -72,14 +84,40 @@ class Deadline:
 
 
 class _Watched:
-    """A connection that shows its socket to the deadline of the thread that uses it."""
+    """A connection that ends with the deadline of the thread that uses it."""
 
-    sock: socket.socket
+    sock: socket.socket | None
+
+    def connect(self) -> None:
+        """Connects in a thread of its own, and leaves that alone when the deadline passes.
+
+        Nothing wakes one that waits for a name, and each address of a host has a time limit of
+        its own, as a TLS handshake has. They are short, so the thread ends soon after.
+        """
+        connected: Future[None] = Future()
+        threading.Thread(target=self._connect, args=(connected,), daemon=True).start()
+        wait([connected], _running.deadline.left())
+        if connected.cancel():
+            _running.deadline.watch(self.sock)  # there is one when a proxy drips
+            _running.deadline.end()
+            raise ConnectTimeoutError
+        connected.result()
+
+    def _connect(self, connected: Future[None]) -> None:
+        error: Exception | None = None
+        try:
+            super().connect()  # type: ignore[misc]
+        except Exception as failure:  # noqa: BLE001  the other thread raises it
+            error = failure
+        if not connected.set_running_or_notify_cancel():
+            self.close()  # type: ignore[attr-defined]
+        elif error is None:
+            connected.set_result(None)
+        else:
+            connected.set_exception(error)
 
     def getresponse(self) -> Any:
-        deadline = getattr(_running, "deadline", None)
-        if deadline is not None:
-            deadline.watch(self.sock)
+        _running.deadline.watch(self.sock)
         return super().getresponse()  # type: ignore[misc]
 
 
@@ -103,22 +141,34 @@ def connection_pool(base_url: str, limits: TimeLimits) -> urllib3.PoolManager:
     """A pool with these limits, through the proxy that the environment names for the host.
 
     Certificates are those of certifi, or of REQUESTS_CA_BUNDLE or SSL_CERT_FILE.
+
+    Raises:
+        SettingError: the environment names a proxy that cannot be used.
     """
     settings: dict[str, Any] = {
-        "timeout": urllib3.Timeout(connect=min(limits.connect, limits.total), read=limits.read),
+        "timeout": urllib3.Timeout(connect=limits.connect, read=limits.read),
         "retries": False,
         "ca_certs": os.environ.get("REQUESTS_CA_BUNDLE")
         or os.environ.get("SSL_CERT_FILE")
         or certifi.where(),
     }
     proxy = select_proxy(base_url, get_environ_proxies(base_url))
-    if proxy:
-        proxy = proxy if "://" in proxy else f"http://{proxy}"
-        user, password = get_auth_from_url(proxy)
-        login = f"{user}:{password}" if user else None
-        settings["proxy_headers"] = make_headers(proxy_basic_auth=login)
-        manager: urllib3.PoolManager = urllib3.ProxyManager(proxy, **settings)
-    else:
-        manager = urllib3.PoolManager(**settings)
+    manager = _through(proxy, settings) if proxy else urllib3.PoolManager(**settings)
     manager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
     return manager
+
+
+def _through(proxy: str, settings: dict[str, Any]) -> urllib3.PoolManager:
+    proxy = proxy if "://" in proxy else f"http://{proxy}"
+    try:
+        user, password = get_auth_from_url(proxy)
+        login = f"{user}:{password}" if user else None
+        headers = make_headers(proxy_basic_auth=login)
+        return urllib3.ProxyManager(proxy, proxy_headers=headers, **settings)
+    except (urllib3.exceptions.HTTPError, ValueError):
+        pass  # what urllib3 says of it quotes parts of the password
+    raise SettingError(
+        "The proxy in HTTP_PROXY, HTTPS_PROXY or ALL_PROXY cannot be used. Set it to a URL like "
+        "http://user:password@host:3128, with the special characters of user and password "
+        "percent-encoded."
+    )

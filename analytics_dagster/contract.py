@@ -8,21 +8,23 @@ that type is text, whatever else comes for it later is written as JSON.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from decimal import Decimal
 from hashlib import sha256
+from itertools import chain
 from typing import Any, cast
 
 import dlt
 import pyarrow as pa
+import simplejson
 
 from analytics_dagster.api_spec import Column, DataType, Resource
 from analytics_dagster.columns import NEUTRAL_NAMES, api_name
 from analytics_dagster.errors import FieldCollisionError
-from analytics_dagster.values import ARROW_TYPES, UnfitError, fit, from_wire
+from analytics_dagster.values import UnfitError, arrow_type, fit, from_wire
 
 REJECTED_COLUMNS = {
     "rejected_id": Column(
@@ -57,14 +59,27 @@ class Batch:
 class Findings:
     """What the contract saw so far; fields are named as the columns that they become.
 
-    `reasons` counts each rejected row once, also when it is read twice. `undeclared` are the
-    columns that were added, now or earlier, to their dlt data types.
+    `reasons` counts each rejected row once; when it is read again it is one of `duplicates`.
+    `undeclared` are the columns that were added, now or earlier, to their dlt data types.
+    `rows_with` counts the rows that had the field of a column, of `objects` rows that have fields.
     """
 
     reasons: Counter[str] = field(default_factory=Counter)
+    duplicates: int = 0
+    objects: int = 0
+    rows_with: Counter[str] = field(default_factory=Counter)
     undeclared: dict[str, str] = field(default_factory=dict)
     new_fields: dict[str, str] = field(default_factory=dict)
-    seen_columns: set[str] = field(default_factory=set)
+
+    @property
+    def seen_columns(self) -> set[str]:
+        """The columns whose field any row had."""
+        return set(self.rows_with)
+
+    def lacking(self, columns: Iterable[str]) -> dict[str, int]:
+        """Those of the columns whose field some rows did not have, and how many did not."""
+        lacked = {name: self.objects - self.rows_with[name] for name in columns}
+        return {name: rows for name, rows in lacked.items() if rows}
 
     @property
     def rejected(self) -> int:
@@ -108,8 +123,16 @@ class Contract:
         return Batch(accepted, pa.Table.from_pylist(rejected, schema=_schema(REJECTED_COLUMNS)))
 
     def _meet(self, rows: list[dict[str, Any]]) -> None:
-        """Gives every field of the rows its column."""
-        for name in sorted(set().union(*rows) - self._met.keys() - self._nameless):
+        """Gives every field of the rows its column, and counts the rows that have it."""
+        shapes = Counter(map(tuple, rows))
+        self._name_columns(rows, set(chain.from_iterable(shapes)))
+        self.findings.objects += len(rows)
+        for shape, count in shapes.items():
+            for name in self._met.keys() & shape:
+                self.findings.rows_with[self._met[name]] += count
+
+    def _name_columns(self, rows: list[dict[str, Any]], fields: set[str]) -> None:
+        for name in sorted(fields - self._met.keys() - self._nameless):
             column = self._column_of(name)
             if not column:
                 self._nameless.add(name)
@@ -130,7 +153,6 @@ class Contract:
                 self.findings.undeclared[column] = kind
             self._met[name] = column
             self._field_of[column] = name
-            self.findings.seen_columns.add(column)
 
     def _column_of(self, name: str) -> str:
         """The column of a field, or nothing when the name is none."""
@@ -152,13 +174,14 @@ class Contract:
             return None
         if not pa.types.is_struct(structs.type) or structs.null_count:
             return None
-        doubles = [self._field_of[n] for n, c in self._columns.items() if c.data_type == "double"]
-        if any(isinstance(row.get(name), bool) for name in doubles for row in rows):
+        numbers = [f for f in self._columns if self._columns[f].data_type in ("double", "decimal")]
+        fields = [self._field_of[name] for name in numbers]
+        if any(isinstance(row.get(name), bool) for name in fields for row in rows):
             return None
         found = {field.name: structs.field(at) for at, field in enumerate(structs.type)}
         absent = pa.nulls(len(rows))
         arrays = [
-            from_wire(found.get(self._field_of[name], absent), column.data_type)
+            from_wire(found.get(self._field_of[name], absent), column)
             for name, column in self._columns.items()
         ]
         if self._nameless & found.keys() or not all(
@@ -180,11 +203,13 @@ class Contract:
             reason = str(unfit)
         raw = _json(row) or '"nested too deeply to be kept"'
         identity = self._identity(row, reason, raw)
-        if identity not in self._rejected:
-            self._rejected.add(identity)
-            self.findings.reasons[reason] += 1
-            values = (identity, self._resource, reason, raw, datetime.now(timezone.utc))
-            rejected.append(dict(zip(REJECTED_COLUMNS, values, strict=True)))
+        if identity in self._rejected:
+            self.findings.duplicates += 1
+            return None
+        self._rejected.add(identity)
+        self.findings.reasons[reason] += 1
+        values = (identity, self._resource, reason, raw, datetime.now(timezone.utc))
+        rejected.append(dict(zip(REJECTED_COLUMNS, values, strict=True)))
         return None
 
     def _identity(self, row: Any, reason: str, raw: str) -> str:
@@ -197,18 +222,26 @@ class Contract:
         column, value = self._columns[name], row.get(self._field_of[name])
         if value is None and not column.nullable:
             raise UnfitError(f"{name}: missing or null")
-        as_json = column.data_type == "text" and name not in self._declared
         try:
-            if as_json and not isinstance(value, str | None):
-                return _json(value) or fit(value, column.data_type)
-            return fit(value, column.data_type)
+            if name not in self._declared:
+                return _fit_undeclared(value, column)
+            return fit(value, column)
         except UnfitError as unfit:
             raise UnfitError(f"{name}: {unfit}") from None
 
 
+def _fit_undeclared(value: Any, column: Column) -> Any:
+    """As `fit`, but a text takes anything as JSON, and nobody asked a double to round."""
+    if column.data_type == "text" and not isinstance(value, str | None):
+        return _json(value) or fit(value, column)
+    if column.data_type == "double" and isinstance(value, Decimal):
+        raise UnfitError("a decimal number has more digits than a double")
+    return fit(value, column)
+
+
 def _schema(columns: Mapping[str, Column]) -> pa.Schema:
     return pa.schema(
-        pa.field(name, ARROW_TYPES[column.data_type], nullable=column.nullable)
+        pa.field(name, arrow_type(column), nullable=column.nullable)
         for name, column in columns.items()
     )
 
@@ -216,7 +249,7 @@ def _schema(columns: Mapping[str, Column]) -> pa.Schema:
 def _json(value: Any) -> str:
     """The value as JSON, or nothing when it is nested more deeply than Python follows."""
     try:
-        return json.dumps(value)
+        return str(simplejson.dumps(value, allow_nan=True))
     except RecursionError:
         return ""
 
@@ -227,8 +260,13 @@ def _undeclared(kind: str) -> Column:
 
 def _kind(values: list[Any]) -> str | None:
     """The dlt data type of an undeclared field by its values, or None without a value."""
-    kinds = {bool: "bool", int: "bigint", float: "double"}
-    found = {kinds.get(type(value), "text") for value in values}
+    found = {_kind_of(value) for value in values}
     if found == {"bigint", "double"}:
         return "double"
     return found.pop() if len(found) == 1 else "text" if found else None
+
+
+def _kind_of(value: Any) -> str:
+    if type(value) is int and not -(2**63) <= value < 2**63:
+        return "text"
+    return {bool: "bool", int: "bigint", float: "double"}.get(type(value), "text")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import orjson
@@ -15,10 +18,12 @@ from analytics_dagster.api_spec import OffsetPaginator, Resource
 from analytics_dagster.errors import MalformedBodyError
 from analytics_dagster.transport import Answer
 
-# orjson rounds integers of more than 64 bits to floats; the standard library keeps them, up
-# to as many digits as Python reads.
-_LONG_INTEGER = re.compile(rb"\d{19}")
-_LONGEST_INTEGER = 4300
+# A double keeps 15 digits of any number. Most pages have no number with more, and `in` finds
+# that out ten times faster than a regular expression.
+_DIGITS_TO_0 = bytes.maketrans(b"0123456789.", b"0" * 11)
+_16_DIGITS = b"0" * 16
+_LONG_NUMBER = re.compile(rb"\d[\d.]{15,}(?:[eE][+-]?\d+)?")
+_LONGEST_INTEGER = 4300  # digits that Python reads
 
 # Whatever else stands in an envelope may be data: a message names only keys of this kind.
 _TELLING_KEYS = {"code", "detail", "error", "errors", "message", "meta", "results", "status"}
@@ -68,25 +73,53 @@ def page_parser(resource: Resource) -> Callable[[Answer], Page]:
 def document_of(answer: Answer) -> Any:
     """The body as JSON, with numbers as exact as they were written.
 
-    NaN, 1e400 and half a surrogate pair pass, which JSON does not know: the rows that hold
-    them are rejected one by one, not the page.
+    A number with a fraction is a `Decimal` where a float would lose some of its digits. NaN,
+    1e400 and half a surrogate pair pass, which JSON does not know: the rows that hold them are
+    rejected one by one, not the page.
 
     Raises:
         MalformedBodyError: the body is not JSON.
     """
     try:
-        if not _LONG_INTEGER.search(answer.body):
+        if not _has_number_to_lose(answer.body):
             return orjson.loads(answer.body)
     except ValueError:
         pass
     try:
-        return json.loads(answer.body, parse_int=_integer)
+        # In UTF-8 and nothing else: a key in another encoding was not seen by the redactor.
+        body = answer.body.decode("utf-8-sig", "surrogatepass")
+        return json.loads(body, parse_int=_integer, parse_float=_fraction)
     except (ValueError, RecursionError):
-        kind = answer.headers.get("content-type", "no Content-Type")
+        kind = answer.headers.get("content-type", "no Content-Type").partition(";")[0]
     raise MalformedBodyError(
         f"the body is not JSON ({kind}, {len(answer.body)} bytes). Is ANALYTICS_API_BASE_URL the "
         "API, and not a page for people?"
     )
+
+
+def _has_number_to_lose(body: bytes) -> bool:
+    """Whether orjson, which knows 64 bits, would round a number of the body."""
+    if _16_DIGITS not in body.translate(_DIGITS_TO_0):
+        return False
+    return any(_is_rounded(found[0].decode()) for found in _LONG_NUMBER.finditer(body))
+
+
+def _is_rounded(number: str) -> bool:
+    if number.isdigit():
+        return len(number) > len(str(2**63)) or int(number) >= 2**63
+    try:
+        return isinstance(_fraction(number), Decimal)
+    except ValueError:  # a part of a text
+        return False
+
+
+def _fraction(digits: str) -> float | Decimal:
+    """The number as a float if that keeps every digit; one beyond its range is Infinity or 0."""
+    number = float(digits)
+    if repr(number) == digits or not sys.float_info.min <= abs(number) < math.inf:
+        return number
+    exact = Decimal(digits)
+    return number if exact == Decimal(repr(number)) else exact
 
 
 def _integer(digits: str) -> int | float:

@@ -23,6 +23,7 @@
         ├── WarehousePathError
         ├── OverlapError          another run loads the same resource
         ├── WarehouseLockedError
+        ├── DiskFullError         no space for the file, or for the rows on their way
         └── LoadError             dlt or the database refused the load
 
 A message says what is wrong, with which value, and what to do next. It never holds the key
@@ -144,6 +145,10 @@ class OverlapError(WarehouseError):
 
 class WarehouseLockedError(WarehouseError):
     """Another program held the DuckDB file for longer than the wait allows."""
+
+
+class DiskFullError(WarehouseError):
+    """There is no space left for the DuckDB file, or for the rows on their way there."""
 
 
 class LoadError(WarehouseError):

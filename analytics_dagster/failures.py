@@ -45,7 +45,7 @@ def broken_exchange(
     # A refused connection is a kind of timeout to urllib3.
     refused = isinstance(error, urllib3.exceptions.NewConnectionError)
     connecting = isinstance(error, urllib3.exceptions.ConnectTimeoutError) and not refused
-    if deadline_passed or (connecting and limits.total < limits.connect):
+    if deadline_passed:
         return TimeLimitError(f"{url}: no whole answer within {limits.total:g} s.")
     if connecting:
         return TimeLimitError(f"{url}: no connection within {limits.connect:g} s.")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from analytics_dagster.api_config import MOST_REJECTED
 from analytics_dagster.api_spec import Resource
 from analytics_dagster.contract import Contract, Findings
 from analytics_dagster.envelope import Page
@@ -28,8 +29,7 @@ from analytics_dagster.sql import copied, names, parquet, quoted
 from analytics_dagster.transport import Transport
 
 BATCH_ROWS = 10_000
-MOST_REJECTED = 0.1
-"""The largest share of rejected rows that is still a load; of ten rows a share says nothing."""
+_LARGEST_SHARE = 0.1
 
 
 @dataclass
@@ -40,6 +40,10 @@ class Landed:
     read and are not loaded, the latter because the table has them already. `rows_in_future` do
     not move the cursor: `newest` is its latest value that is not after the start of the reading.
     `rows_kept` are in the file as well: the last good versions of rows that were rejected.
+    `duplicates` came more than once. Each is counted where it is found, so that they can be
+    compared: `reading.rows` are `rows`, `rows_unchanged`, `rows_before_cursor`, `duplicates` and
+    `findings.rejected` together. `missing_fields` are the columns that rows lacked and should
+    have, to the number of those rows.
     """
 
     reading: Reading
@@ -51,13 +55,9 @@ class Landed:
     rows_unchanged: int = 0
     rows_before_cursor: int = 0
     rows_in_future: int = 0
+    duplicates: int = 0
     newest: datetime | None = None
-
-    @property
-    def duplicates(self) -> int:
-        """Rows that came more than once: what is left of the rows that were read."""
-        told = self.rows + self.rows_unchanged + self.rows_before_cursor + self.findings.rejected
-        return self.reading.rows - told
+    missing_fields: dict[str, int] = field(default_factory=dict)
 
     def leave_out(self, file: Path, rows: int) -> None:
         """Puts a file with only the changed rows in the place of the accepted one."""
@@ -103,7 +103,8 @@ def land(
                 accepted.write(kept)
                 if batch.rejected.num_rows:
                     rejected.write(batch.rejected)
-        landed.accepted, landed.rows = _one_row_per_key(resource, accepted.paths)
+        landed.accepted, landed.rows, repeated = _one_row_per_key(resource, accepted.paths)
+        landed.duplicates = repeated + contract.findings.duplicates
         landed.rejected = next(iter(rejected.paths), None)
         return landed
 
@@ -149,8 +150,11 @@ class _Files:
             self._writer.close()
 
 
-def _one_row_per_key(resource: Resource, files: list[Path]) -> tuple[Path, int]:
-    """One file with the newest row of each key, else the one that came last; and its rows."""
+def _one_row_per_key(resource: Resource, files: list[Path]) -> tuple[Path, int, int]:
+    """One file with the newest row of each key, else the one that came last.
+
+    Its rows, and those that are left out, are counted beside it.
+    """
     key = names(resource.primary_key)
     incremental = resource.endpoint.incremental
     order = [f"{quoted(incremental.column)} DESC"] if incremental else []
@@ -161,24 +165,32 @@ def _one_row_per_key(resource: Resource, files: list[Path]) -> tuple[Path, int]:
         query = f"SELECT count(*), ({distinct}) FROM {rows}"
         [[found, kept]] = connection.execute(query).fetchall()
         if found == kept and len(files) == 1:
-            return files[0], kept
+            return files[0], kept, 0
         one = files[0].with_name("one_row_per_key.parquet")
         newest = (
             f"SELECT * FROM {rows} QUALIFY "
             f"row_number() OVER (PARTITION BY {key} ORDER BY {newest_first}) = 1"
         )
         connection.execute(copied(newest, one))
-    return one, kept
+    return one, kept, found - kept
 
 
 def _check_rejected(resource: Resource, landed: Landed) -> None:
     rejected, rows = landed.findings.rejected, landed.reading.distinct
-    if rejected > max(10, MOST_REJECTED * rows) or rejected == rows > 0:
+    share = MOST_REJECTED.get(resource.name)
+    if share is None:
+        share = _LARGEST_SHARE
+        # Of ten rows a share says nothing; of none that is good it does.
+        most = min(max(10, share * rows), rows - 1)
+    else:
+        most = share * rows
+    if rejected and rejected > most:
         reasons = ", ".join(f"{text} ({n})" for text, n in landed.findings.reasons.most_common(5))
         raise TooManyRejectedError(
             f"{resource.name}: {rejected} of {rows} rows break the contract: {reasons}. At most "
-            f"{MOST_REJECTED:.0%} may; nothing was loaded. If that is how the API answers, mend "
-            "the columns in the REST API configuration; otherwise ask its owner."
+            f"{share:.0%} may; nothing was loaded. If that is how the API answers, mend the "
+            "columns in the REST API configuration, or set another share in "
+            "api_config.MOST_REJECTED; otherwise ask its owner."
         )
 
 

@@ -10,13 +10,10 @@ has changed nothing, and the last step is one transaction a table.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import dlt
@@ -24,16 +21,16 @@ import dlt
 from analytics_dagster.api_config import SMALLEST_REFRESH
 from analytics_dagster.api_spec import Resource
 from analytics_dagster.errors import (
-    AnalyticsError,
-    LoadError,
     SandboxOverDataError,
     ShrunkenError,
 )
 from analytics_dagster.landing import Landed, land
+from analytics_dagster.load_errors import our_errors
 from analytics_dagster.source import landed_source
 from analytics_dagster.table import Table
 from analytics_dagster.transport import Transport
 from analytics_dagster.warehouse import DATASET, Warehouse
+from analytics_dagster.working_folder import working_folder
 
 _SMALLEST_SHARE = 0.5
 _MADE_UP, _CURSOR = "made_up", "cursor"
@@ -86,8 +83,8 @@ def load(  # noqa: PLR0913  three of them have defaults
     """
     with (
         warehouse.one_load(resource.name),
-        TemporaryDirectory(prefix="analytics_dagster_") as folder,
-        _our_errors(transport),
+        working_folder(warehouse, resource.name) as folder,
+        our_errors(transport.redactor, warehouse.path().parent, Path(folder).parent),
     ):
         pipeline = pipeline_for(resource, warehouse, folder)
         table = Table(pipeline, resource)
@@ -111,6 +108,7 @@ def load(  # noqa: PLR0913  three of them have defaults
         state = {_MADE_UP: made_up, _CURSOR: cursor and cursor.isoformat()}
         with warehouse.writing() as destination:
             pipeline.destination = destination
+            landed.missing_fields = _missing_fields(resource, landed, table, before)
             deleted = 0 if before.replaces else None
             if before.rows and before.replaces:
                 if landed.rejected:
@@ -179,38 +177,14 @@ def _check_shrunken(resource: Resource, before: _Before, landed: Landed) -> None
         )
 
 
-@contextmanager
-def _our_errors(transport: Transport) -> Iterator[None]:
-    """Raises the error of ours that dlt wrapped, or a `LoadError`, without what led to it."""
-    try:
-        yield
-        return
-    except Exception as error:  # noqa: BLE001  whatever dlt and the database raise
-        failure = _ours(error) or LoadError(transport.redactor.text(_described(error)))
-    failure.__cause__ = failure.__context__ = None
-    raise failure
+def _missing_fields(
+    resource: Resource, landed: Landed, table: Table, before: _Before
+) -> dict[str, int]:
+    """The columns that rows lacked, of those expected and those that the table has values in.
 
-
-def _ours(error: BaseException | None) -> AnalyticsError | None:
-    while error is not None and not isinstance(error, AnalyticsError):
-        error = error.__cause__ or error.__context__
-    return error
-
-
-def _described(error: BaseException) -> str:
-    """The kinds of the chained errors and what the last one says, without what it quotes.
-
-    Databases quote the values of rows; only a path in double quotes is kept.
+    Asked before the load puts NULL in their place.
     """
-    kinds = [type(error).__name__]
-    while (inner := error.__cause__ or error.__context__) is not None:
-        error = inner
-        kinds.append(type(error).__name__)
-    lines = str(error).strip().splitlines() or [""]
-    said = re.sub(r"'.*'", "…", lines[0])
-    said = re.sub(r'"(?!/)[^"]*"', "…", said)
-    return (
-        f"{' from '.join(kinds)}: {said}. The table has its old rows or the new ones, never some "
-        "of both, and the next load reads from where this one did. Run again, and if it stays, "
-        "look at the database."
-    )
+    lacking = landed.findings.lacking([*resource.columns, *landed.findings.undeclared])
+    expected = {name for name, column in resource.columns.items() if column.expected}
+    filled = table.with_values(lacking.keys() - expected) if before.rows else []
+    return {name: rows for name, rows in lacking.items() if name in {*expected, *filled}}

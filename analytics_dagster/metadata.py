@@ -9,7 +9,6 @@ from typing import Any
 import dagster as dg
 
 from analytics_dagster.api_spec import Column, Resource
-from analytics_dagster.landing import Landed
 from analytics_dagster.loading import Loaded
 from analytics_dagster.transport import Traffic
 from analytics_dagster.warehouse import DATASET
@@ -28,7 +27,7 @@ def load_metadata(resource: Resource, loaded: Loaded, traffic: Traffic) -> dict[
     """The figures of one load.
 
     Waits are in seconds. `read_since` is where the load began to read, and `cursor` where the
-    next one goes on, less its lag. `fields` are the columns that the API sent.
+    next one goes on, less its lag. `missing_fields` are columns to the rows that lacked them.
     """
     landed = loaded.landed
     reading, findings = landed.reading, landed.findings
@@ -62,8 +61,7 @@ def load_metadata(resource: Resource, loaded: Loaded, traffic: Traffic) -> dict[
         cursor=_timestamp(loaded.cursor),
         rejected_reasons=dict(findings.reasons),
         new_fields=findings.new_fields,
-        missing_fields=_missing(resource, landed),
-        fields=sorted(findings.seen_columns),
+        missing_fields=landed.missing_fields,
     )
 
 
@@ -73,13 +71,6 @@ def _where_known(**figures: Any) -> dict[str, Any]:
 
 def _timestamp(moment: datetime | None) -> dg.MetadataValue[Any] | None:
     return None if moment is None else dg.MetadataValue.timestamp(moment)
-
-
-def _missing(resource: Resource, landed: Landed) -> list[str]:
-    """The expected columns that no row of the load had."""
-    expected = [name for name, column in resource.columns.items() if column.expected]
-    seen = landed.findings.seen_columns
-    return [name for name in expected if name not in seen] if landed.rows else []
 
 
 def _table_schema(columns: Mapping[str, Column], key: list[str]) -> dg.TableSchema:

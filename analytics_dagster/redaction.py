@@ -1,14 +1,15 @@
 """Secrets, replaced by their value wherever they could show. Nothing else belongs here.
 
 By value and not by parameter name, because a name list never holds the next API's name for
-it. A secret is found however each of its signs is spelled: as it is, percent-encoded, or
-escaped as JSON does.
+it. A secret is found however each of its signs is spelled: as it is, percent-encoded, escaped as
+JSON or HTML does; the first two of them also several times over, as in a URL within a URL.
 """
 
 import logging
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from html.entities import html5
 
 MASK = "***"
 URLLIB3_LOGGERS = ("urllib3.connection", "urllib3.connectionpool")
@@ -41,12 +42,15 @@ class Redactor:
 
 def _spellings(sign: str) -> str:
     """A pattern for one sign of a secret in any of its spellings."""
-    percent = "".join(f"%{byte:02x}" for byte in sign.encode())
+    percent = "".join(f"%(?:25)*{byte:02x}" for byte in sign.encode())
     utf16 = sign.encode("utf-16-be").hex()
-    escaped = "".join(rf"\\u{utf16[at : at + 4]}" for at in range(0, len(utf16), 4))
-    spellings = [re.escape(sign), f"(?i:{percent})", f"(?i:{escaped})"]
-    spellings += [rf"\\{re.escape(sign)}"] if sign in '"\\/' else []
-    spellings += [r"\+"] if sign == " " else []
+    escaped = "".join(rf"\\+u{utf16[at : at + 4]}" for at in range(0, len(utf16), 4))
+    named = "|".join(name for name, char in html5.items() if char == sign and name[-1] == ";")
+    entity = f"&(?:{named or '(?!)'}|#0*{ord(sign)};|(?i:#x0*{ord(sign):x};))"
+    spellings = [re.escape(sign), f"(?i:{percent})", f"(?i:{escaped})", entity]
+    spellings += [rf"\\+{re.escape(sign)}"] if sign in '"\\/' else []
+    # A blank is a plus in a query, which in a query within a query is percent-encoded.
+    spellings += [r"(?i:%(?:25)*2b)", r"\+"] if sign == " " else []
     # A backslash that escapes is tried before one that stands for itself.
     return f"(?:{'|'.join(sorted(spellings, key=len, reverse=True))})"
 

@@ -6,6 +6,7 @@ The key is no field on purpose: Dagster keeps run config, and shows it.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
@@ -69,7 +70,8 @@ class AnalyticsApi(dg.ConfigurableResource["AnalyticsApi"]):
 
     def shown_location(self) -> str:
         """The base URL as a message may show it, also when there is a key in the wrong place."""
-        return _shown(self.location() or "")
+        location = self.location() or ""
+        return _shown(location) if "://" in location else "…"
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[AnalyticsApi]:
@@ -88,8 +90,8 @@ class AnalyticsApi(dg.ConfigurableResource["AnalyticsApi"]):
                 self._location, self._key = sandbox.base_url, sandbox.api_key
                 yield self
             return
+        self._key = _checked_key(find_api_key(), self.location())
         self._location = _checked_url(self.location())
-        self._key = _checked_key(find_api_key())
         yield self
 
     @contextmanager
@@ -112,7 +114,7 @@ def find_api_key() -> str | None:
     return key if key is not None else dlt.secrets.get("api_key")
 
 
-def _checked_key(key: str | None) -> str:
+def _checked_key(key: str | None, location: str | None) -> str:
     if key is None:
         raise MissingApiKeyError(
             f"No API key: set {KEY_VARIABLE}, or api_key in .dlt/secrets.toml of the folder where "
@@ -121,6 +123,11 @@ def _checked_key(key: str | None) -> str:
     if not isinstance(key, str):
         raise MissingApiKeyError(
             f"api_key in .dlt/secrets.toml is of type {type(key).__name__}: put it in quotes."
+        )
+    if key.startswith(("http://", "https://")) and "://" not in (location or ""):
+        raise MissingApiKeyError(
+            f"{KEY_VARIABLE} holds a URL, and {BASE_URL_VARIABLE} none: they are mixed up. Set "
+            f"{BASE_URL_VARIABLE} to the URL of the API, and {KEY_VARIABLE} to the key."
         )
     if not key.strip() or key != key.strip() or not key.isprintable():
         raise MissingApiKeyError(
@@ -152,4 +159,4 @@ def _checked_url(location: str | None) -> str:
 
 def _shown(location: str) -> str:
     """A URL that is wrong may hold a key in the wrong place: only its beginning is shown."""
-    return location.partition("?")[0].rpartition("@")[2][:100]
+    return "…" if "@" in location else re.split("[?#]", location)[0][:100]

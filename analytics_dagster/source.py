@@ -73,4 +73,7 @@ def _imported(path: Path, rows: int) -> Any:
 
 
 def _hints(columns: Mapping[str, Column]) -> Any:
-    return {name: column.model_dump(by_alias=True) for name, column in columns.items()}
+    return {
+        name: column.model_dump(by_alias=True, exclude_none=True)
+        for name, column in columns.items()
+    }

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import dlt
 import pyarrow.parquet as pq
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
-from analytics_dagster.api_spec import REJECTED_ROWS, Resource
+from analytics_dagster.api_spec import REJECTED_ROWS, DataType, Resource
 from analytics_dagster.columns import api_name
 from analytics_dagster.sql import copied, literal, names, parquet, quoted
-from analytics_dagster.values import ARROW_TYPES
+
+# DuckDB refuses JSON that escapes half a surrogate pair, and quotes all of it. What the first
+# group finds is kept: an escaped backslash, or a whole pair.
+_HALF_A_PAIR = r"(\\\\|\\ud[89ab]..\\ud[c-f]..)|\\ud[89a-f].."
+_KEPT = r"\1"
 
 
 class Table:
@@ -49,7 +53,7 @@ class Table:
         return {
             name: kind
             for name, kind in self._columns().items()
-            if name not in self._resource.columns and kind in ARROW_TYPES
+            if name not in self._resource.columns and kind in get_args(DataType)
         }
 
     def counts(self, conditions: Mapping[str, str]) -> dict[str, int]:
@@ -69,6 +73,12 @@ class Table:
         rows = self._rows_of(query, self._resource.name)
         return [row[0] if len(row) == 1 else list(row) for row in rows]
 
+    def with_values(self, columns: Iterable[str]) -> list[str]:
+        """Those of the columns that any row has a value in."""
+        known = self._columns()
+        conditions = {name: f"{quoted(name)} IS NOT NULL" for name in columns if name in known}
+        return [name for name, count in self.counts(conditions).items() if count]
+
     def missing(self, file: Path) -> int:
         """How many rows of the table have a key that is not in the parquet file."""
         key = names(self._resource.primary_key)
@@ -82,15 +92,16 @@ class Table:
         Those are not gone at the API: their last good version is better than none.
         """
         same_key = " AND ".join(
-            f"CAST(old.{quoted(column)} AS VARCHAR) = raw ->> {literal(_json_path(column))}"
+            f"CAST(old.{quoted(column)} AS VARCHAR) = whole ->> {literal(_json_path(column))}"
             for column in self._resource.primary_key
         )
+        whole = f"regexp_replace(raw, {literal(_HALF_A_PAIR)}, {literal(_KEPT)}, 'g') AS whole"
         key = names(self._resource.primary_key)
         both = file.with_name("with_last_good.parquet")
         query = (
             f"FROM {parquet(file)} UNION ALL BY NAME SELECT old.* FROM {{table}} AS old "
             f"ANTI JOIN {parquet(file)} AS new USING ({key}) WHERE EXISTS "
-            f"(SELECT 1 FROM {parquet(rejected)} WHERE {same_key})"
+            f"(FROM (SELECT {whole} FROM {parquet(rejected)}) WHERE {same_key})"
         )
         return both, self._number(copied(query, both))
 

@@ -132,8 +132,11 @@ class Transport:
         """
         below = url if urlsplit(url).scheme else f"{self.base_url}/{url.lstrip('/')}"
         try:
-            target = _with_query(self._same_origin(self.base_url, below), params)
-            parsed: T = self._retrying()(self._attempt, target, parse, headers or {})
+            target = self._same_origin(self.base_url, below, shown=self.base_url)
+            # A link of the API may hold a row: in messages only our own parameters are shown.
+            shown = _with_query(target.partition("?")[0], params)
+            target = _with_query(target, params)
+            parsed: T = self._retrying()(self._attempt, target, shown, parse, headers or {})
         except ApiError as error:
             is_told = error.transient and self._retries > 0
             tried = f" It was tried {self._retries + 1} times." if is_told else ""
@@ -164,24 +167,28 @@ class Transport:
             self._retries,
         )
 
-    def _attempt(self, url: str, parse: Callable[[Answer], T], headers: Mapping[str, str]) -> T:
+    def _attempt(
+        self, url: str, shown: str, parse: Callable[[Answer], T], headers: Mapping[str, str]
+    ) -> T:
+        asked = shown
         for _ in range(MAX_REDIRECTS + 1):
-            answer = self._exchange(url, headers)
+            answer = self._exchange(url, shown, headers)
             if answer.status not in (301, 302, 303, 307, 308):
                 break
-            url = self._same_origin(url, answer.headers.get("location", ""))
+            url = self._same_origin(url, answer.headers.get("location", ""), shown)
+            shown = f"{asked}, redirected"
         else:
-            raise RedirectError(f"{url}: more than {MAX_REDIRECTS} redirects, one after another")
+            raise RedirectError(f"{asked}: more than {MAX_REDIRECTS} redirects, one after another")
         is_unchanged = answer.status == HTTPStatus.NOT_MODIFIED and "If-None-Match" in headers
         if answer.status != HTTPStatus.OK and not is_unchanged:
-            raise bad_status(url, answer.status, answer.headers, self._clock.time())
+            raise bad_status(shown, answer.status, answer.headers, self._clock.time())
         try:
             return parse(self._redacted(answer))
         except MalformedBodyError as error:
             problem = str(error)
-        raise MalformedBodyError(f"{url}: {problem}")
+        raise MalformedBodyError(f"{shown}: {problem}")
 
-    def _exchange(self, url: str, headers: Mapping[str, str]) -> Answer:
+    def _exchange(self, url: str, shown: str, headers: Mapping[str, str]) -> Answer:
         self._check_time()
         self.traffic.requests += 1
         failure: Exception | None = None
@@ -189,13 +196,13 @@ class Transport:
         left = self._give_up_at - self._clock.monotonic()
         with Deadline(min(self._limits.total, left)) as deadline:
             try:
-                answer = self._request(url, headers)
+                answer = self._request(url, shown, headers)
             except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
                 failure = error
         # An answer without a length ends where the deadline cut it: it looks whole, and is not.
         if answer is None or deadline.passed:
             self._check_time()
-            raise broken_exchange(url, failure, self._limits, deadline_passed=deadline.passed)
+            raise broken_exchange(shown, failure, self._limits, deadline_passed=deadline.passed)
         return answer
 
     def _check_time(self, needed: float = 0) -> None:
@@ -208,7 +215,7 @@ class Transport:
             error.transient = False
             raise error
 
-    def _request(self, url: str, headers: Mapping[str, str]) -> Answer:
+    def _request(self, url: str, shown: str, headers: Mapping[str, str]) -> Answer:
         response = self._pool.request(
             "GET",
             _with_query(url, self._authentication.params),
@@ -217,7 +224,7 @@ class Transport:
             redirect=False,
         )
         try:
-            body = _read(response, url) if response.status == HTTPStatus.OK else b""
+            body = _read(response, shown) if response.status == HTTPStatus.OK else b""
             return Answer(response.status, response.headers, body)
         finally:
             response.close()
@@ -227,20 +234,22 @@ class Transport:
         headers = {name.lower(): text(value) for name, value in answer.headers.items()}
         return Answer(answer.status, headers, self.redactor.body(answer.body))
 
-    def _same_origin(self, base: str, location: str) -> str:
+    def _same_origin(self, base: str, location: str, shown: str) -> str:
         """The absolute location, without the key that the API may have put into it.
 
         Raises:
             RedirectError: the location is on another host, port or scheme, or no URL.
         """
+        led = "what is no URL"
         try:
             target = urlsplit(urljoin(base, location))
+            led = f"{target.scheme}://{target.netloc.rpartition('@')[2]}"
             is_same = _origin(target) == _origin(urlsplit(self.base_url))
         except ValueError:
             is_same = False
         if not is_same:
             raise RedirectError(
-                f"{base}: the API leads to {location.partition('?')[0]}; the key is not sent to "
+                f"{shown}: the API leads to {led}; the key is not sent to "
                 "another host. Set ANALYTICS_API_BASE_URL to the host that is meant."
             )
         netloc, query = urlsplit(self.base_url).netloc, self._authentication.stripped(target.query)

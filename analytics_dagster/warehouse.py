@@ -25,6 +25,7 @@ from analytics_dagster.errors import (
     WarehouseLockedError,
     WarehousePathError,
 )
+from analytics_dagster.full_disk import full_disk
 from analytics_dagster.progress import LOGGER
 from analytics_dagster.sql import literal, quoted
 
@@ -64,8 +65,9 @@ class Warehouse(dg.ConfigurableResource[None]):
         """
         name = self.duckdb_path or os.environ.get(PATH_VARIABLE, "analytics.duckdb")
         if not name.strip() or name.startswith((":", "md:")):
+            shown = name.partition("?")[0]  # behind it MotherDuck has its token
             raise SettingError(
-                f"{PATH_VARIABLE}={name!r} names no file. Set it to the path of a DuckDB file, "
+                f"{PATH_VARIABLE}={shown!r} names no file. Set it to the path of a DuckDB file, "
                 "or unset it to use analytics.duckdb."
             )
         return (PROJECT_ROOT / Path(name).expanduser()).resolve()
@@ -112,7 +114,7 @@ class Warehouse(dg.ConfigurableResource[None]):
                 "to end, or end it, and run again."
             )
         except OSError as error:
-            failure = WarehousePathError(
+            failure = full_disk(error, file.parent) or WarehousePathError(
                 f"{PATH_VARIABLE}: {file} cannot be written: {error.strerror}. Set "
                 f"{PATH_VARIABLE} to a DuckDB file in a folder that exists and that you may write."
             )
@@ -166,6 +168,9 @@ class Warehouse(dg.ConfigurableResource[None]):
                 return
             except duckdb.Error as error:
                 problem = str(error)
+                full = full_disk(error, path.parent)
+            if full:
+                raise full
             if "Could not set lock" not in problem:
                 raise WarehousePathError(
                     f"{PATH_VARIABLE}: {path} cannot be opened as a DuckDB file for writing: "

@@ -6,12 +6,12 @@ import json
 import os
 from http import HTTPStatus
 from logging import Logger
-from urllib.parse import urlsplit
 
 import tenacity
 import urllib3
 
 from analytics_dagster.connections import Deadline, TimeLimits, connection_pool
+from analytics_dagster.errors import SettingError
 from analytics_dagster.redaction import URLLIB3_LOGGERS, Redactor, redacted_logs
 
 WEBHOOK_VARIABLE = "ANALYTICS_ALERT_WEBHOOK_URL"
@@ -47,15 +47,15 @@ def post(webhook: str, text: str) -> str:
     # Slack reads <…> as a link or a mention of everybody.
     escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     body = json.dumps({"text": escaped})
-    secrets = Redactor(webhook, urlsplit(webhook).path)
     retrying = tenacity.Retrying(
         stop=tenacity.stop_after_attempt(3), wait=tenacity.wait_fixed(1), reraise=True
     )
-    with redacted_logs(secrets, *URLLIB3_LOGGERS):
-        try:
+    try:
+        secrets = Redactor(webhook, urllib3.util.parse_url(webhook).request_uri)
+        with redacted_logs(secrets, *URLLIB3_LOGGERS):
             status: int = retrying(_post_once, webhook, body)
-        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            return type(error).__name__
+    except (urllib3.exceptions.HTTPError, OSError, ValueError, SettingError) as error:
+        return type(error).__name__
     return "" if status < HTTPStatus.MULTIPLE_CHOICES else f"HTTP {status}"
 
 

@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 
+from analytics_dagster.api_config import MOST_REJECTED
 from analytics_dagster.api_reader import read_spec
 from analytics_dagster.api_spec import ApiSpec
 from analytics_dagster_tests.conftest import Project, agents
 from analytics_dagster_tests.fake_api import FakeApi, status
 from analytics_dagster_tests.test_definitions import with_calls
 
+COUNTED = ("rows_loaded", "rows_unchanged", "rows_before_cursor", "rows_rejected", "duplicates")
 ALL = {"account_overview", "agents_overview", "current_queue_activity"}
 
 
@@ -86,6 +88,39 @@ def test_a_load_of_mostly_bad_rows_is_red(
     else:
         assert f"TooManyRejectedError: agents_overview: {bad} of {rows} rows" in run.error
         assert f"total_talk_time: a text is no bigint ({bad})" in run.error
+
+
+@pytest.mark.parametrize(
+    ("share", "rows", "bad", "success"),
+    [
+        (0.5, 250, 125, True),
+        (0.5, 250, 126, False),
+        (0, 250, 1, False),
+        (0, 250, 0, True),
+        (0.01, 250, 3, False),
+        (1, 3, 3, True),
+    ],
+)
+def test_the_share_of_rows_that_may_be_bad_is_set_for_each_resource(
+    project: Project,
+    api: FakeApi,
+    monkeypatch: pytest.MonkeyPatch,
+    share: float,
+    rows: int,
+    bad: int,
+    success: bool,  # noqa: FBT001
+) -> None:
+    """In `MOST_REJECTED`, and to the row; a red load says the share, and changes nothing."""
+    monkeypatch.setitem(MOST_REJECTED, "agents_overview", share)
+    assert project.run("agents_overview").success
+    api.rows["agents_overview"] = agents(rows, name="changed")
+    for row in api.rows["agents_overview"][:bad]:
+        row["total_talk_time"] = "many"
+    run = project.run("agents_overview")
+    assert run.success == success
+    changed = "SELECT count(*) FROM agents_overview WHERE name = 'changed'"
+    assert project.query(changed) == [(rows - bad if success else 0,)]
+    assert success or f"At most {share:.0%} may" in run.error
 
 
 def test_resources_without_rows_are_a_success_that_says_zero(
@@ -169,12 +204,56 @@ def test_a_new_field_on_a_late_page_is_no_trouble(project: Project, api: FakeApi
     assert project.query("SELECT count(late), count(*) FROM agents_overview") == [(1, 12_000)]
 
 
-def test_expected_fields_that_vanish_are_reported(project: Project, api: FakeApi) -> None:
-    """The load is green, and the metadata names the fields."""
-    for row in api.rows["agents_overview"]:
+@pytest.mark.parametrize("rows", [250, 100, 1])
+def test_expected_fields_that_vanish_are_reported_as_long_as_they_are_away(
+    project: Project, api: FakeApi, rows: int
+) -> None:
+    """From all rows or from some pages: the metadata counts the rows, also when nothing changed."""
+    for row in api.rows["agents_overview"][:rows]:
         del row["total_talk_time"]
+    for changed in (250, 0):
+        figures = project.run("agents_overview").metadata("agents_overview")
+        assert figures["rows_loaded"] == changed
+        assert figures["missing_fields"] == {"total_talk_time": rows}
+
+
+@pytest.mark.parametrize("field", ["total_hold_time", "ai_agent_calls"])
+def test_a_field_that_need_not_be_there_is_missed_once_the_table_has_values_of_it(
+    project: Project, api: FakeApi, field: str
+) -> None:
+    """One of the larger plan, or one that was added: not before, and by the load that loses it."""
+    rows = api.rows["agents_overview"]
+    assert "missing_fields" not in project.run("agents_overview").metadata("agents_overview")
+    for row in rows:
+        row[field] = 5
+    assert "missing_fields" not in project.run("agents_overview").metadata("agents_overview")
+    for row in rows:
+        del row[field]
     figures = project.run("agents_overview").metadata("agents_overview")
-    assert figures["missing_fields"] == ["total_talk_time"]
+    assert figures["missing_fields"] == {field: 250}
+
+
+@pytest.mark.parametrize("mode", ["incremental", "full_refresh"])
+def test_every_row_that_is_read_is_counted_in_one_place(
+    project: Project, api: FakeApi, mode: str
+) -> None:
+    """New, unchanged, too old, rejected, or a repetition of one of them: each counted by itself."""
+    assert project.run("agents_overview").success
+    rows = agents(255)
+    rows[0]["current_timestamp"] = "2026-11-23T09:00:00Z"
+    rows[1]["total_talk_time"] = "many"
+    rows += [dict(rows[n]) for n in (1, 2, 254)]
+    api.rows["agents_overview"] = rows
+    figures = project.run("agents_overview", config={"mode": mode}).metadata("agents_overview")
+    is_refresh = mode == "full_refresh"
+    assert {name: figures[name] for name in COUNTED} == {
+        "rows_loaded": 254 if is_refresh else 5,
+        "rows_unchanged": 0 if is_refresh else 248,
+        "rows_before_cursor": 0 if is_refresh else 1,
+        "rows_rejected": 1,
+        "duplicates": 3,
+    }
+    assert figures["rows_read"] == 258 == sum(figures[name] for name in COUNTED)
 
 
 def test_a_dead_resource_leaves_the_others_loaded(project: Project, api: FakeApi) -> None:

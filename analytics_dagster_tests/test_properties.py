@@ -16,7 +16,7 @@ from analytics_dagster.envelope import Page
 from analytics_dagster.errors import ApiError, FieldCollisionError
 from analytics_dagster.pages import Reading, read_whole
 from analytics_dagster.transport import Answer, Traffic, Transport
-from analytics_dagster.values import ARROW_TYPES
+from analytics_dagster.values import arrow_type
 
 Json = Any
 
@@ -68,7 +68,7 @@ def test_whatever_json_comes_the_counts_add_up_and_the_types_are_the_declared_on
         assert batch.accepted.num_rows + newly_rejected <= len(rows)
         for name, column in resource.columns.items():
             found = batch.accepted.schema.field(name)
-            assert found.type == ARROW_TYPES[column.data_type]
+            assert found.type == arrow_type(column)
             assert column.nullable or not batch.accepted[name].null_count
 
 

@@ -9,9 +9,10 @@ import socket
 import threading
 import time
 import traceback
+import tracemalloc
 from base64 import b64encode
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from email.utils import formatdate
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
@@ -308,6 +309,28 @@ def test_connections_are_closed_in_the_end(api: FakeApi) -> None:
 # Faults
 
 
+@pytest.mark.parametrize("in_parts", [False, True], ids=["one part", "many parts"])
+def test_a_small_body_that_inflates_to_a_large_one_is_given_up(
+    api: FakeApi,
+    transport: Transport,
+    monkeypatch: pytest.MonkeyPatch,
+    in_parts: bool,  # noqa: FBT001
+) -> None:
+    """Two gigabytes of blanks in two megabytes: at the limit for bodies, not of memory."""
+    monkeypatch.setattr("analytics_dagster.transport.MAX_BODY_BYTES", 2**22)
+    part = gzip.compress(b" " * 2**26, 1)
+    packed = part * 32 if in_parts else part
+    api.always(RESOURCE, raw(packed, headers={"content-encoding": "gzip"}))
+    tracemalloc.start()
+    try:
+        with pytest.raises(OversizedBodyError, match="lower the paginator's limit"):
+            ids(transport)
+        assert tracemalloc.get_traced_memory()[1] < 2**25
+    finally:
+        tracemalloc.stop()
+    assert len(api.requests) == 1
+
+
 @every_case
 def test_every_fault_is_told_as_what_it_is(
     case: Case, api: FakeApi, transport: Transport, monkeypatch: pytest.MonkeyPatch
@@ -573,6 +596,99 @@ def test_a_host_that_never_answers_meets_a_limit(
     ):
         ids(transport)
     assert time.monotonic() - started < limits.read
+
+
+@contextmanager
+def dripping(begin: bytes, more: bytes) -> Iterator[int]:
+    """A port that is no HTTP: it sends the beginning, and then the same bytes without an end."""
+
+    def drip(taken: socket.socket) -> None:
+        with taken:
+            try:
+                taken.sendall(begin)
+                while not over.wait(0.03):
+                    taken.sendall(more)
+            except OSError:
+                left.set()
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=drip, args=(server.accept()[0],), daemon=True).start()
+
+    over, left = threading.Event(), threading.Event()
+    with socket.create_server((HOST, 0)) as server:
+        threading.Thread(target=serve, daemon=True).start()
+        yield server.getsockname()[1]
+        assert left.wait(20), "the client never closed the connection"
+        over.set()
+        server.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize("through_proxy", [False, True], ids=["handshake", "tunnel"])
+@pytest.mark.parametrize(
+    "limits",
+    [
+        TimeLimits(connect=2, read=20, total=0.3),
+        TimeLimits(connect=2, read=20, total=20, resource=0.3),
+    ],
+    ids=["total", "resource"],
+)
+def test_the_total_limit_ends_a_connection_that_drips(
+    limits: TimeLimits,
+    through_proxy: bool,  # noqa: FBT001
+    api: FakeApi,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A TLS handshake, or a proxy that opens a tunnel, byte by byte; the connection is closed."""
+    hello = b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc\x03\x03"
+    begin, more = (b"HTTP/1.1 200 OK\r\nx: ", b"x") if through_proxy else (hello, b"\0")
+    with dripping(begin, more) as port:
+        host = f"{HOST}:{port}"
+        if through_proxy:
+            monkeypatch.setenv("https_proxy", f"http://{host}")
+            host = "nosuch.invalid"
+        started = time.monotonic()
+        with (
+            connect(api, f"https://{host}", retries=0, limits=limits) as transport,
+            pytest.raises(TimeLimitError, match=r"0\.3 s"),
+        ):
+            ids(transport)
+        assert time.monotonic() - started < limits.connect
+
+
+def test_the_total_limit_ends_a_search_for_the_host(
+    api: FakeApi, clock: TurnedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name server that never answers holds no run up."""
+    found = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found.wait(20) and [])
+    limits = TimeLimits(connect=20, read=20, total=0.3)
+    started = time.monotonic()
+    with (
+        connect(api, "http://nosuch.invalid", clock=clock, retries=0, limits=limits) as transport,
+        pytest.raises(TimeLimitError, match=r"no whole answer within 0\.3 s"),
+    ):
+        ids(transport)
+    found.set()
+    assert time.monotonic() - started < limits.read
+
+
+def test_the_total_limit_holds_for_all_addresses_of_a_host(
+    api: FakeApi, clock: TurnedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten that do not answer take no ten times the limit of one connection."""
+    limits = TimeLimits(connect=0.4, read=20, total=0.6)
+    with deaf_port() as port:
+        address = (socket.AF_INET, socket.SOCK_STREAM, 6, "", (HOST, port))
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: 10 * [address])
+        started = time.monotonic()
+        with (
+            connect(api, "http://many.invalid", clock=clock, retries=0, limits=limits) as transport,
+            pytest.raises(TimeLimitError, match=r"no whole answer within 0\.6 s"),
+        ):
+            ids(transport)
+        assert time.monotonic() - started < 10 * limits.connect
 
 
 # Out of reach

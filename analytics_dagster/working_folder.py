@@ -1,0 +1,27 @@
+"""The folder in which a load works. It is temporary, also when the load is killed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from tempfile import TemporaryDirectory, gettempdir
+
+from analytics_dagster.warehouse import Warehouse
+
+
+@contextmanager
+def working_folder(warehouse: Warehouse, resource: str) -> Iterator[str]:
+    """A new folder, gone after the block; and those of loads that were killed are gone before it.
+
+    To be used within `Warehouse.one_load`: no other load of the resource into this file lives
+    then, so whatever folder there is of one was left behind.
+    """
+    owner = sha256(f"{warehouse.path()}\n{resource}".encode()).hexdigest()[:12]
+    prefix = f"analytics_dagster_{owner}_"
+    for left in Path(gettempdir()).glob(f"{prefix}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    with TemporaryDirectory(prefix=prefix) as folder:
+        yield folder
