@@ -44,24 +44,25 @@ def _by_offset(paginator: OffsetPaginator, get: GetPage, readers: int) -> Iterat
     def page_at(offset: int) -> Page:
         return get({paginator.limit_param: paginator.limit, paginator.offset_param: offset})
 
-    offset, overlap, last = paginator.offset, 0, []
+    offset, overlap = paginator.offset, 0
+    last: list[Any] = []
     with ReadAhead(page_at, readers) as ahead:
         while True:
             page = ahead.page(offset, last)
             end = offset + len(page.rows)
             is_end = not page.rows or (len(page.rows) == overlap and end == page.total)
             total = None if page.total is None else max(page.total - paginator.offset, 0)
+            found = Page(page.rows, total, overlap)
             # By rows received: a server may give fewer than the limit on any page. The last row
             # is asked for again: a row that went or came before it has moved it, and no total
             # needs to tell. Not when it would be no step.
-            next_overlap = int(len(page.rows) > 1)
-            offset = end - next_overlap
+            overlap = int(len(page.rows) > 1)
+            offset, last = end - overlap, page.rows[len(page.rows) - overlap :]
             if not is_end:
-                ahead.expect(_offsets(offset, len(page.rows) - next_overlap, page.total))
-            yield Page(page.rows, total, overlap)
+                ahead.expect(_offsets(offset, len(page.rows) - overlap, page.total))
+            yield found
             if is_end:
                 return
-            overlap, last = next_overlap, page.rows[len(page.rows) - next_overlap :]
 
 
 def _offsets(offset: int, step: int, total: int | None) -> Iterable[int]:

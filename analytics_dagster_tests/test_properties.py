@@ -86,6 +86,7 @@ class Server:
     caps: list[int]
     ignores_offset: bool
     base_url: str = "http://model"
+    readers: int = 1
     traffic: Traffic = field(default_factory=Traffic)
     requests: int = 0
     always_there: set[int] = field(default_factory=set)
