@@ -140,7 +140,8 @@ class _HTTPSPool(urllib3.HTTPSConnectionPool):
 def connection_pool(base_url: str, limits: TimeLimits, size: int = 1) -> urllib3.PoolManager:
     """A pool with these limits, through the proxy that the environment names for the host.
 
-    It keeps `size` connections open. Certificates are those of certifi, or of REQUESTS_CA_BUNDLE or SSL_CERT_FILE.
+    It keeps `size` connections open. Certificates are those of certifi, or of
+    REQUESTS_CA_BUNDLE or SSL_CERT_FILE.
 
     Raises:
         SettingError: the environment names a proxy that cannot be used.

@@ -44,7 +44,7 @@ def _by_offset(paginator: OffsetPaginator, get: GetPage, readers: int) -> Iterat
     def page_at(offset: int) -> Page:
         return get({paginator.limit_param: paginator.limit, paginator.offset_param: offset})
 
-    offset, overlap = paginator.offset, 0
+    offset, overlap, longest = paginator.offset, 0, 0
     last: list[Any] = []
     with ReadAhead(page_at, readers) as ahead:
         while True:
@@ -58,8 +58,12 @@ def _by_offset(paginator: OffsetPaginator, get: GetPage, readers: int) -> Iterat
             # needs to tell. Not when it would be no step.
             overlap = int(len(page.rows) > 1)
             offset, last = end - overlap, page.rows[len(page.rows) - overlap :]
+            longest = max(longest, len(page.rows))
             if not is_end:
-                ahead.expect(_offsets(offset, len(page.rows) - overlap, page.total))
+                # A page that is shorter than others is likely to be the last one.
+                is_whole = len(page.rows) == longest
+                step = len(page.rows) - overlap
+                ahead.expect(_offsets(offset, step, page.total) if is_whole else [offset])
             yield found
             if is_end:
                 return
@@ -67,9 +71,9 @@ def _by_offset(paginator: OffsetPaginator, get: GetPage, readers: int) -> Iterat
 
 def _offsets(offset: int, step: int, total: int | None) -> Iterable[int]:
     """The offsets that come next, if all pages are as long as the last; the end is among them."""
-    if total is None or total <= offset:
+    if total is None or total < offset:
         return count(offset, step)
-    return chain(range(offset, total, step), [total - 1])
+    return chain(range(offset, total, step), [max(offset, total - 1)])
 
 
 def _by_number(paginator: PageNumberPaginator, get: GetPage, readers: int) -> Iterator[Page]:
