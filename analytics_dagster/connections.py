@@ -137,10 +137,11 @@ class _HTTPSPool(urllib3.HTTPSConnectionPool):
     ConnectionCls = _WatchedHTTPSConnection
 
 
-def connection_pool(base_url: str, limits: TimeLimits) -> urllib3.PoolManager:
+def connection_pool(base_url: str, limits: TimeLimits, size: int = 1) -> urllib3.PoolManager:
     """A pool with these limits, through the proxy that the environment names for the host.
 
-    Certificates are those of certifi, or of REQUESTS_CA_BUNDLE or SSL_CERT_FILE.
+    It keeps `size` connections open. Certificates are those of certifi, or of
+    REQUESTS_CA_BUNDLE or SSL_CERT_FILE.
 
     Raises:
         SettingError: the environment names a proxy that cannot be used.
@@ -148,6 +149,7 @@ def connection_pool(base_url: str, limits: TimeLimits) -> urllib3.PoolManager:
     settings: dict[str, Any] = {
         "timeout": urllib3.Timeout(connect=limits.connect, read=limits.read),
         "retries": False,
+        "maxsize": size,
         "ca_certs": os.environ.get("REQUESTS_CA_BUNDLE")
         or os.environ.get("SSL_CERT_FILE")
         or certifi.where(),

@@ -7,8 +7,8 @@ end: the APIs that get it wrong are the ones that lose rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from itertools import count
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, count
 from typing import Any
 
 import requests
@@ -16,6 +16,7 @@ import requests
 from analytics_dagster.api_spec import DltPaginator, OffsetPaginator, PageNumberPaginator, Resource
 from analytics_dagster.envelope import Page, document_of, page_parser, page_reader
 from analytics_dagster.errors import ApiError, MalformedBodyError
+from analytics_dagster.read_ahead import ReadAhead
 from analytics_dagster.transport import Answer, Transport
 
 GetPage = Callable[[dict[str, Any]], Page]
@@ -32,35 +33,58 @@ def walk(resource: Resource, transport: Transport, filters: dict[str, Any]) -> I
 
     match endpoint.paginator:
         case OffsetPaginator() as paginator:
-            return _by_offset(paginator, get)
+            return _by_offset(paginator, get, transport.readers)
         case PageNumberPaginator() as paginator:
-            return _by_number(paginator, get)
+            return _by_number(paginator, get, transport.readers)
         case DltPaginator() as paginator:
             return _by_dlt(resource, paginator, transport, asked)
 
 
-def _by_offset(paginator: OffsetPaginator, get: GetPage) -> Iterator[Page]:
-    offset, overlap = paginator.offset, 0
-    while True:
-        page = get({paginator.limit_param: paginator.limit, paginator.offset_param: offset})
-        end = offset + len(page.rows)
-        total = None if page.total is None else max(page.total - paginator.offset, 0)
-        yield Page(page.rows, total, overlap)
-        if not page.rows or (len(page.rows) == overlap and end == page.total):
-            return
-        # By rows received: a server may give fewer than the limit on any page. The last row is
-        # asked for again: a row that went or came before it has moved it, and no total needs to
-        # tell. Not when it would be no step.
-        overlap = int(len(page.rows) > 1)
-        offset = end - overlap
+def _by_offset(paginator: OffsetPaginator, get: GetPage, readers: int) -> Iterator[Page]:
+    def page_at(offset: int) -> Page:
+        return get({paginator.limit_param: paginator.limit, paginator.offset_param: offset})
+
+    offset, overlap, longest = paginator.offset, 0, 0
+    last: list[Any] = []
+    with ReadAhead(page_at, readers) as ahead:
+        while True:
+            page = ahead.page(offset, last)
+            end = offset + len(page.rows)
+            is_end = not page.rows or (len(page.rows) == overlap and end == page.total)
+            total = None if page.total is None else max(page.total - paginator.offset, 0)
+            found = Page(page.rows, total, overlap)
+            # By rows received: a server may give fewer than the limit on any page. The last row
+            # is asked for again: a row that went or came before it has moved it, and no total
+            # needs to tell. Not when it would be no step.
+            overlap = int(len(page.rows) > 1)
+            offset, last = end - overlap, page.rows[len(page.rows) - overlap :]
+            longest = max(longest, len(page.rows))
+            if not is_end:
+                # A page that is shorter than others is likely to be the last one.
+                is_whole = len(page.rows) == longest
+                step = len(page.rows) - overlap
+                ahead.expect(_offsets(offset, step, page.total) if is_whole else [offset])
+            yield found
+            if is_end:
+                return
 
 
-def _by_number(paginator: PageNumberPaginator, get: GetPage) -> Iterator[Page]:
-    for number in count(paginator.base_page):
-        page = get({paginator.page_param: number})
-        yield page
-        if not page.rows:
-            return
+def _offsets(offset: int, step: int, total: int | None) -> Iterable[int]:
+    """The offsets that come next, if all pages are as long as the last; the end is among them."""
+    if total is None or total < offset:
+        return count(offset, step)
+    return chain(range(offset, total, step), [max(offset, total - 1)])
+
+
+def _by_number(paginator: PageNumberPaginator, get: GetPage, readers: int) -> Iterator[Page]:
+    with ReadAhead(lambda number: get({paginator.page_param: number}), readers) as ahead:
+        for number in count(paginator.base_page):
+            page = ahead.page(number, [])
+            if page.rows:
+                ahead.expect(count(number + 1))
+            yield page
+            if not page.rows:
+                return
 
 
 def _by_dlt(

@@ -18,6 +18,7 @@ from pydantic import Field, PrivateAttr
 from analytics_dagster.api_spec import Client
 from analytics_dagster.connections import TimeLimits
 from analytics_dagster.errors import MissingApiKeyError, SettingError
+from analytics_dagster.gate import Gate
 from analytics_dagster.transport import Transport
 
 BASE_URL_VARIABLE = "ANALYTICS_API_BASE_URL"
@@ -36,6 +37,12 @@ class AnalyticsApi(dg.ConfigurableResource["AnalyticsApi"]):
         default="",
         description=f"Where the API is. Empty: {BASE_URL_VARIABLE}, and when that is unset the "
         "bundled sandbox.",
+    )
+    readers: int = Field(
+        default=8, ge=1, le=64, description="Pages that are read at the same time, at most."
+    )
+    requests_per_minute: int = Field(
+        default=0, ge=0, description="Requests within any 60 seconds, at most; 0 for no limit."
     )
     retries: int = Field(
         default=3, ge=0, le=10, description="Retries of a request, after waits of 2, 4, 8, … s."
@@ -58,6 +65,7 @@ class AnalyticsApi(dg.ConfigurableResource["AnalyticsApi"]):
 
     _location: str = PrivateAttr(default="")
     _key: str = PrivateAttr(default="")
+    _gate: Gate = PrivateAttr(default_factory=Gate)
 
     @property
     def is_sandbox(self) -> bool:
@@ -81,6 +89,7 @@ class AnalyticsApi(dg.ConfigurableResource["AnalyticsApi"]):
             SettingError: the base URL is no URL, or there is a key and no base URL.
             MissingApiKeyError: there is a base URL and no key.
         """
+        self._gate = Gate(self.requests_per_minute)
         if self.is_sandbox:
             from analytics_dagster.sandbox.server import serve
 
@@ -103,7 +112,15 @@ class AnalyticsApi(dg.ConfigurableResource["AnalyticsApi"]):
         retries = self.retries
         if in_a_hurry:
             limits, retries = TimeLimits(connect=3, read=5, total=8, resource=8), 0
-        transport = Transport(self._location, client, self._key, retries=retries, limits=limits)
+        transport = Transport(
+            self._location,
+            client,
+            self._key,
+            retries=retries,
+            limits=limits,
+            readers=self.readers,
+            gate=self._gate,
+        )
         with transport.open():
             yield transport
 

@@ -10,8 +10,9 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
+from threading import Lock
 from typing import Any, TypeVar
 from urllib.parse import SplitResult, urlencode, urljoin, urlsplit, urlunsplit
 
@@ -26,9 +27,11 @@ from analytics_dagster.errors import (
     MalformedBodyError,
     OversizedBodyError,
     RedirectError,
+    StatusError,
     TimeLimitError,
 )
 from analytics_dagster.failures import bad_status, broken_exchange
+from analytics_dagster.gate import Gate
 from analytics_dagster.progress import LOGGER
 from analytics_dagster.redaction import URLLIB3_LOGGERS, redacted_logs
 
@@ -47,6 +50,14 @@ class Traffic:
     requests: int = 0
     retries: int = 0
     seconds_waited: float = 0.0
+    _lock: Lock = field(default_factory=Lock, repr=False)
+
+    def add(self, *, requests: int = 0, retries: int = 0, seconds_waited: float = 0) -> None:
+        """Counts more; readers count at the same time."""
+        with self._lock:
+            self.requests += requests
+            self.retries += retries
+            self.seconds_waited += seconds_waited
 
     def told(self) -> str:
         """The retries and waits in words, if there were any."""
@@ -75,6 +86,8 @@ class Transport:
         api_key: the secret.
         retries: attempts after the first; they wait 2, 4, 8, … seconds and some jitter.
         limits: the time limits; that for a resource counts from now.
+        readers: so many requests may be under way at the same time.
+        gate: when a request may be sent; shared by all transports to the API.
         clock: the `time` module, or what stands in for it.
     """
 
@@ -86,6 +99,8 @@ class Transport:
         *,
         retries: int = 3,
         limits: TimeLimits | None = None,
+        readers: int = 1,
+        gate: Gate | None = None,
         clock: Any = time,
     ) -> None:
         self.base_url = base_url.rstrip("/")
@@ -97,7 +112,9 @@ class Transport:
         self._limits = limits or TimeLimits()
         self._clock = clock
         self._give_up_at = clock.monotonic() + self._limits.resource
-        self._pool = connection_pool(self.base_url, self._limits)
+        self.readers = readers
+        self._pool = connection_pool(self.base_url, self._limits, readers)
+        self._gate = gate or Gate(clock=clock)
 
     @contextmanager
     def open(self) -> Iterator[Transport]:
@@ -106,6 +123,8 @@ class Transport:
             try:
                 yield self
             finally:
+                # Readers whose page nobody waits for any more try nothing again.
+                self._retries = 0
                 self._pool.clear()
 
     def get(
@@ -149,9 +168,11 @@ class Transport:
 
     def _count_retry(self, state: tenacity.RetryCallState) -> None:
         self._check_time(state.upcoming_sleep)
-        self.traffic.retries += 1
-        self.traffic.seconds_waited += state.upcoming_sleep
-        problem = str(state.outcome.exception() if state.outcome else "").partition(". ")[0]
+        self.traffic.add(retries=1, seconds_waited=state.upcoming_sleep)
+        error = state.outcome.exception() if state.outcome else None
+        if isinstance(error, StatusError) and error.asks_to_wait:
+            self._gate.close_for(state.upcoming_sleep)
+        problem = str(error).partition(". ")[0]
         LOGGER.warning(
             "%s. Trying again in %.1f s, for the %d. of %d times.",
             self.redactor.text(problem),
@@ -182,8 +203,9 @@ class Transport:
         raise MalformedBodyError(f"{shown}: {problem}")
 
     def _exchange(self, url: str, shown: str, headers: Mapping[str, str]) -> Answer:
+        waited = self._gate.pass_through(self._give_up_at)
+        self.traffic.add(requests=1, seconds_waited=waited)
         self._check_time()
-        self.traffic.requests += 1
         failure: Exception | None = None
         answer = None
         left = self._give_up_at - self._clock.monotonic()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any, cast
 
 import orjson
@@ -86,15 +87,21 @@ class Server:
     caps: list[int]
     ignores_offset: bool
     base_url: str = "http://model"
+    readers: int = 1
     traffic: Traffic = field(default_factory=Traffic)
     requests: int = 0
     always_there: set[int] = field(default_factory=set)
+    lock: Lock = field(default_factory=Lock)
 
     def __post_init__(self) -> None:
         self.always_there = set(self.rows)
 
     def get(self, _path: str, params: dict[str, int], parse: Callable[[Answer], Page]) -> Page:
         """One page, and then the next edit."""
+        with self.lock:
+            return parse(Answer(200, {}, self._body(params)))
+
+    def _body(self, params: dict[str, int]) -> bytes:
         self.requests += 1
         offset = 0 if self.ignores_offset else params["offset"]
         cap = self.caps[self.requests % len(self.caps)]
@@ -110,7 +117,7 @@ class Server:
         body = orjson.dumps({"data": [{"id": row} for row in rows], "total": totals[self.total]})
         if self.edits:
             self._edit(*self.edits.pop(0))
-        return parse(Answer(200, {}, body))
+        return body
 
     def _edit(self, kind: str, at: int) -> None:
         if kind == "insert":
@@ -142,6 +149,7 @@ SERVERS = st.builds(
     total=st.sampled_from(["honest", "absent", "page", "zero", "huge", "text"]),
     caps=st.lists(st.integers(2, 5), min_size=1, max_size=3) | st.just([1]),
     ignores_offset=st.booleans(),
+    readers=st.sampled_from([1, 3]),
 )
 
 

@@ -1,0 +1,184 @@
+"""What several readers of one resource change: the waiting, and nothing else."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from analytics_dagster.api_spec import ApiSpec, Resource
+from analytics_dagster.envelope import Page
+from analytics_dagster.errors import StatusError
+from analytics_dagster.gate import Gate
+from analytics_dagster.pages import Reading, read_whole
+from analytics_dagster.transport import Transport
+from analytics_dagster_tests.conftest import TurnedClock, agents
+from analytics_dagster_tests.fake_api import Exchange, FakeApi, fault, status
+
+AGENTS = "agents_overview"
+READERS = 8
+
+
+@pytest.fixture
+def resource(spec: ApiSpec) -> Resource:
+    return spec.resources[1]
+
+
+@pytest.fixture
+def transport(api: FakeApi, spec: ApiSpec) -> Iterator[Transport]:
+    with Transport(api.base_url, spec.client, api.key, readers=READERS, retries=1).open() as opened:
+        yield opened
+
+
+def ids(resource: Resource, transport: Transport) -> list[int]:
+    """The ids of a whole reading, in the order in which they came."""
+
+    def take(pages: Iterator[Page]) -> list[int]:
+        return [row["id"] for page in pages for row in page.rows]
+
+    return read_whole(resource, transport, take, Reading())
+
+
+class Counted:
+    """A fault that answers honestly after a moment, and counts who waits at the same time."""
+
+    def __init__(self) -> None:
+        self.now = self.most = 0
+        self._lock = threading.Lock()
+
+    def __call__(self, exchange: Exchange) -> None:
+        with self._lock:
+            self.now += 1
+            self.most = max(self.most, self.now)
+        exchange.wait(0.05)
+        with self._lock:
+            self.now -= 1
+        exchange.wfile.write(b"".join(exchange.honest()))
+
+
+@pytest.mark.parametrize("total", ["honest", "absent", 0, 100])
+def test_rows_come_in_order_from_several_readers(
+    api: FakeApi, transport: Transport, resource: Resource, total: Any
+) -> None:
+    """At the same time, but no more than allowed, each on a connection that it keeps."""
+    api.rows[AGENTS], api.total = agents(2000), total
+    counted = Counted()
+    api.always(AGENTS, counted)
+    assert ids(resource, transport) == list(range(1, 2001))
+    assert 1 < counted.most <= READERS
+    assert api.connections <= READERS + 1
+
+
+@pytest.mark.parametrize("rows", [0, 1, 99, 100, 101, 198, 199, 250, 1000])
+def test_with_a_total_no_request_is_in_vain(
+    api: FakeApi, transport: Transport, resource: Resource, rows: int
+) -> None:
+    """Several readers ask for just what one would ask for."""
+    api.rows[AGENTS] = agents(rows)
+    ids(resource, transport)
+    asked = sorted(int(request.query["offset"]) for request in api.requests)
+    api.requests.clear()
+    transport.readers = 1
+    ids(resource, transport)
+    assert asked == sorted(int(request.query["offset"]) for request in api.requests)
+
+
+def test_without_a_total_few_requests_are_in_vain(
+    api: FakeApi, transport: Transport, resource: Resource
+) -> None:
+    """As many as there are readers, at most."""
+    api.rows[AGENTS], api.total = agents(1000), "absent"
+    ids(resource, transport)
+    needed = 13  # ten whole pages and a short one, its last row alone, and nothing
+    assert len(api.requests) <= needed + READERS
+
+
+def test_read_ahead_is_bounded(api: FakeApi, transport: Transport, resource: Resource) -> None:
+    """While nobody takes the next page, no more pages are requested than there are readers."""
+    api.rows[AGENTS] = agents(5000)
+
+    def take(pages: Iterator[Page]) -> None:
+        read = 0
+        for page in pages:
+            read += len(page.rows)
+            time.sleep(0.01)
+            assert max(int(r.query["offset"]) for r in api.requests) <= read + READERS * 99
+
+    read_whole(resource, transport, take, Reading())
+
+
+def test_a_page_that_fails_is_told_in_its_turn(
+    api: FakeApi, transport: Transport, resource: Resource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pages before it are handed on, and the error is that of one reader."""
+    monkeypatch.setattr("analytics_dagster.transport.BACKOFF_FACTOR", 0.01)
+    api.rows[AGENTS] = agents(1000)
+    api.always(AGENTS, status(500), at_offset=495)
+    found: list[int] = []
+
+    def take(pages: Iterator[Page]) -> None:
+        found.extend(row["id"] for page in pages for row in page.rows)
+
+    with pytest.raises(StatusError, match="offset=495: HTTP 500"):
+        read_whole(resource, transport, take, Reading())
+
+
+def test_rows_that_move_while_pages_are_read_ahead_are_read_again(
+    api: FakeApi, transport: Transport, resource: Resource
+) -> None:
+    """A page that was requested too early is requested anew; no row is missing."""
+    api.rows[AGENTS] = agents(1000)
+    gone = threading.Event()
+
+    @fault
+    def delete(exchange: Exchange) -> None:
+        answer = b"".join(exchange.honest())
+        if not gone.is_set():
+            gone.set()
+            del api.rows[AGENTS][0]
+        exchange.wfile.write(answer)
+
+    api.on(AGENTS, delete(), at_offset=396)
+    assert set(ids(resource, transport)) >= set(range(2, 1001))
+
+
+def test_retry_after_holds_every_reader(
+    api: FakeApi, transport: Transport, resource: Resource
+) -> None:
+    """Who was asked to wait asks for the others, too."""
+    api.rows[AGENTS] = agents(3000)
+    told_at: list[float] = []
+
+    @fault
+    def busy(exchange: Exchange) -> None:
+        told_at.append(time.monotonic())
+        exchange.reply(429, b"", {"retry-after": "1"})
+
+    api.on(AGENTS, busy(), at_offset=990)
+    assert len(ids(resource, transport)) == 3000
+    [told] = told_at
+    # What was under way when the answer was given may still arrive.
+    assert not [r for r in api.requests if told + 0.5 < r.at < told + 1]
+    assert transport.traffic.seconds_waited > 1
+
+
+def test_a_budget_is_kept_within_any_minute(clock: TurnedClock) -> None:
+    """And used up: no more waiting than it takes."""
+    gate, sent = Gate(10, clock), []
+    began = clock.monotonic()
+    for _ in range(35):
+        gate.pass_through(began + 10_000)
+        sent.append(clock.monotonic())
+    assert all(late - early >= 60 for early, late in zip(sent, sent[10:], strict=False))
+    assert sent[-1] - began == pytest.approx(180)
+
+
+def test_a_gate_waits_no_longer_than_the_resource_may_take(clock: TurnedClock) -> None:
+    """The time limit of a resource counts for its waits, too."""
+    gate, began = Gate(0, clock), clock.monotonic()
+    gate.close_for(500)
+    assert gate.pass_through(began + 20) == pytest.approx(20)
+    assert gate.pass_through(began + 1000) == pytest.approx(480)
