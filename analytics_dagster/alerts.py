@@ -26,9 +26,15 @@ SECONDS_BETWEEN_LOOKS = 60
     description=f"Posts a message to {WEBHOOK_VARIABLE}, where it is set, when a run fails.",
 )
 def failure_alert(context: dg.RunFailureSensorContext) -> dg.SkipReason | None:
-    """Tells job, run, what failed and why, and where to look."""
+    """Tells that and why the run failed."""
     if not webhook():
         return dg.SkipReason(NOBODY_IS_TOLD)
+    tell(message(context), context.log)
+    return None
+
+
+def message(context: dg.RunFailureSensorContext) -> str:
+    """Job, run, what failed and why, and where to look; a few lines."""
     run = context.dagster_run
     redactor = Redactor(str(find_api_key() or ""))
     events = [*context.get_step_failure_events(), context.failure_event]
@@ -36,8 +42,7 @@ def failure_alert(context: dg.RunFailureSensorContext) -> dg.SkipReason | None:
         f"• {what}: {redactor.text(why)[:LONGEST_REASON]}" for what, why in told_failures(events)
     ]
     told = f"{run.job_name} failed, run {run.run_id}"
-    tell("\n".join([told, *reasons, link_to(f"runs/{run.run_id}")]), context.log)
-    return None
+    return "\n".join([told, *reasons, link_to(f"runs/{run.run_id}")])
 
 
 def build_late_data_alert(spec: ApiSpec) -> dg.SensorDefinition:
