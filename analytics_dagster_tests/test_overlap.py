@@ -122,6 +122,32 @@ def test_a_run_that_waits_goes_on_when_the_other_one_is_dead(
     assert project.query(f"SELECT count(*) FROM {AGENTS}") == [(250,)]
 
 
+def test_the_folder_of_a_killed_load_is_cleared_away_and_no_other(
+    project: Project, api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the next load of that resource into that file; a load that lives keeps its folder."""
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.setenv("TMPDIR", str(work))
+    monkeypatch.setattr("tempfile.tempdir", None)
+
+    def folders() -> list[Path]:
+        return sorted(work.glob("analytics_dagster_*"))
+
+    with a_run_that_reads_for_ever(api):
+        left = folders()
+        assert len(left) == 1
+        assert not project.run(AGENTS, overlap_timeout=0.1).success
+        assert folders() == left
+    assert project.run("account_overview").success
+    monkeypatch.setenv("ANALYTICS_DUCKDB_PATH", str(tmp_path / "another.duckdb"))
+    assert project.run(AGENTS).success
+    assert folders() == left
+    monkeypatch.setenv("ANALYTICS_DUCKDB_PATH", str(project.path))
+    assert project.run(AGENTS).success
+    assert folders() == []
+
+
 @contextmanager
 def an_open_connection(path: Path, *, read_only: bool) -> Iterator[int]:
     """Another process that has the file open; gives its id."""
