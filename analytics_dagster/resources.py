@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 from urllib.parse import urlsplit
 
 import dagster as dg
@@ -87,7 +88,7 @@ class AnalyticsApi(dg.ConfigurableResource["AnalyticsApi"]):
 
         Raises:
             SettingError: the base URL is no URL, or there is a key and no base URL.
-            MissingApiKeyError: there is a base URL and no key.
+            MissingApiKeyError: there is a base URL and no key, or the two are mixed up.
         """
         self._gate = Gate(self.requests_per_minute)
         if self.is_sandbox:
@@ -99,8 +100,9 @@ class AnalyticsApi(dg.ConfigurableResource["AnalyticsApi"]):
                 self._location, self._key = sandbox.base_url, sandbox.api_key
                 yield self
             return
-        self._key = _checked_key(find_api_key(), self.location())
+        _check_places(self.location(), find_api_key())
         self._location = _checked_url(self.location())
+        self._key = _checked_key(find_api_key())
         yield self
 
     @contextmanager
@@ -131,7 +133,16 @@ def find_api_key() -> str | None:
     return key if key is not None else dlt.secrets.get("api_key")
 
 
-def _checked_key(key: str | None, location: str | None) -> str:
+def _check_places(location: str | None, key: Any) -> None:
+    """A key in the place of the URL would be shown as a bad URL."""
+    if "://" not in (location or "") and str(key).startswith(("http://", "https://")):
+        raise MissingApiKeyError(
+            f"{KEY_VARIABLE} holds a URL, and {BASE_URL_VARIABLE} none: they are mixed up. Set "
+            f"{BASE_URL_VARIABLE} to the URL of the API, and {KEY_VARIABLE} to the key."
+        )
+
+
+def _checked_key(key: str | None) -> str:
     if key is None:
         raise MissingApiKeyError(
             f"No API key: set {KEY_VARIABLE}, or api_key in .dlt/secrets.toml of the folder where "
@@ -140,11 +151,6 @@ def _checked_key(key: str | None, location: str | None) -> str:
     if not isinstance(key, str):
         raise MissingApiKeyError(
             f"api_key in .dlt/secrets.toml is of type {type(key).__name__}: put it in quotes."
-        )
-    if key.startswith(("http://", "https://")) and "://" not in (location or ""):
-        raise MissingApiKeyError(
-            f"{KEY_VARIABLE} holds a URL, and {BASE_URL_VARIABLE} none: they are mixed up. Set "
-            f"{BASE_URL_VARIABLE} to the URL of the API, and {KEY_VARIABLE} to the key."
         )
     if not key.strip() or key != key.strip() or not key.isprintable():
         raise MissingApiKeyError(
