@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from decimal import Decimal
 from hashlib import sha256
 from itertools import chain
-from typing import Any, cast
+from typing import Any
 
 import dlt
 import pyarrow as pa
@@ -60,7 +60,7 @@ class Findings:
     """What the contract saw so far; fields are named as the columns that they become.
 
     `reasons` counts each rejected row once; when it is read again it is one of `duplicates`.
-    `undeclared` are the columns that were added, now or earlier, to their dlt data types.
+    `undeclared` are the columns that were added, now or earlier.
     `rows_with` counts the rows that had the field of a column, of `objects` rows that have fields.
     """
 
@@ -68,7 +68,7 @@ class Findings:
     duplicates: int = 0
     objects: int = 0
     rows_with: Counter[str] = field(default_factory=Counter)
-    undeclared: dict[str, str] = field(default_factory=dict)
+    undeclared: dict[str, Column] = field(default_factory=dict)
     new_fields: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -92,16 +92,15 @@ class Contract:
 
     Args:
         resource: the resource, whose columns are declared.
-        known: undeclared columns of the table from earlier loads, to their dlt data types.
+        known: undeclared columns of the table from earlier loads.
     """
 
-    def __init__(self, resource: Resource, known: Mapping[str, str]) -> None:
+    def __init__(self, resource: Resource, known: Mapping[str, Column]) -> None:
         self.findings = Findings(undeclared=dict(known))
         self._resource = resource.name
         self._declared = resource.columns
         self._key = [api_name(column) for column in resource.primary_key]
-        self._columns = dict(resource.columns)
-        self._columns |= {name: _undeclared(kind) for name, kind in known.items()}
+        self._columns = {**resource.columns, **known}
         self._field_of = {name: api_name(name) for name in self._columns}
         self._normalize = dlt.Schema(resource.name).naming.normalize_identifier
         self._met: dict[str, str] = {}
@@ -146,11 +145,10 @@ class Contract:
                 )
             if column not in self._columns:
                 kind = _kind([row[name] for row in rows if row.get(name) is not None])
-                self.findings.new_fields[column] = kind or "null so far"
+                self.findings.new_fields[column] = kind.data_type if kind else "null so far"
                 if kind is None:
                     continue
-                self._columns[column] = _undeclared(kind)
-                self.findings.undeclared[column] = kind
+                self._columns[column] = self.findings.undeclared[column] = kind
             self._met[name] = column
             self._field_of[column] = name
 
@@ -254,19 +252,17 @@ def _json(value: Any) -> str:
         return ""
 
 
-def _undeclared(kind: str) -> Column:
-    return Column(data_type=cast(DataType, kind))
-
-
-def _kind(values: list[Any]) -> str | None:
-    """The dlt data type of an undeclared field by its values, or None without a value."""
+def _kind(values: list[Any]) -> Column | None:
+    """The column of an undeclared field by its values, or None without a value."""
     found = {_kind_of(value) for value in values}
     if found == {"bigint", "double"}:
-        return "double"
-    return found.pop() if len(found) == 1 else "text" if found else None
+        found = {"double"}
+    kind = found.pop() if len(found) == 1 else "text"
+    return Column(data_type=kind) if values else None
 
 
-def _kind_of(value: Any) -> str:
+def _kind_of(value: Any) -> DataType:
     if type(value) is int and not -(2**63) <= value < 2**63:
         return "text"
-    return {bool: "bool", int: "bigint", float: "double"}.get(type(value), "text")
+    kinds: dict[type, DataType] = {bool: "bool", int: "bigint", float: "double"}
+    return kinds.get(type(value), "text")

@@ -31,8 +31,6 @@ or a row, and no error keeps the exception of a library as its cause: dlt and Da
 whole chains, and the libraries quote URLs, headers and rows.
 """
 
-from http import HTTPStatus
-
 
 class AnalyticsError(Exception):
     """Base of every error of this package."""
@@ -93,11 +91,6 @@ class StatusError(ApiError):
         super().__init__(message, retry_after=retry_after)
         self.status = status
         self.transient = transient
-
-    @property
-    def asks_to_wait(self) -> bool:
-        """Whether the API wants no request for a while, from anybody."""
-        return self.retry_after is not None or self.status == HTTPStatus.TOO_MANY_REQUESTS
 
 
 class UnauthorizedError(StatusError):

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from analytics_dagster.api_config import MOST_REJECTED
-from analytics_dagster.api_spec import Resource
+from analytics_dagster.api_spec import Column, Resource
 from analytics_dagster.contract import Contract, Findings
 from analytics_dagster.envelope import Page
 from analytics_dagster.errors import TooManyRejectedError
@@ -72,14 +72,13 @@ class Landed:
 def land(
     resource: Resource,
     transport: Transport,
-    undeclared: Mapping[str, str],
+    undeclared: Mapping[str, Column],
     folder: Path,
     since: datetime | None,
 ) -> Landed:
     """Reads all rows, or those since a moment, into parquet files in the folder.
 
-    `undeclared` are the columns that the table has beside the declared ones, to their dlt data
-    types.
+    `undeclared` are the columns that the table has beside the declared ones.
 
     Raises:
         IncompleteReadError: the pages do not add up.

@@ -32,8 +32,8 @@ def load_metadata(resource: Resource, loaded: Loaded, traffic: Traffic) -> dict[
     landed = loaded.landed
     reading, findings = landed.reading, landed.findings
     new_columns = {
-        name: Column.model_validate({"data_type": kind, "description": "Not declared; added."})
-        for name, kind in findings.undeclared.items()
+        name: column.model_copy(update={"description": "Not declared; added."})
+        for name, column in findings.undeclared.items()
     }
     figures: dict[str, Any] = {
         "dagster/row_count": loaded.table_rows,

@@ -37,8 +37,7 @@ def landed_source(
         dlt.current.source_state().update(state)
         yield _imported(landed.accepted, landed.rows + landed.rows_kept)
 
-    added = {name: {"data_type": kind} for name, kind in landed.findings.undeclared.items()}
-    columns = _hints(resource.columns) | added
+    columns = _hints({**resource.columns, **landed.findings.undeclared})
     disposition: Literal["merge", "replace"] = "replace" if replaces else "merge"
     parts = [_table(resource.name, rows, resource.primary_key, columns, disposition)]
     if landed.rejected:

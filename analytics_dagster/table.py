@@ -9,9 +9,10 @@ from typing import Any, get_args
 
 import dlt
 import pyarrow.parquet as pq
+from dlt.common.schema.typing import TColumnSchema, TTableSchemaColumns
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
-from analytics_dagster.api_spec import REJECTED_ROWS, DataType, Resource
+from analytics_dagster.api_spec import REJECTED_ROWS, Column, DataType, Resource
 from analytics_dagster.columns import api_name
 from analytics_dagster.sql import copied, literal, names, parquet, quoted
 
@@ -48,12 +49,12 @@ class Table:
             with self._pipeline.destination_client() as client:
                 client.update_stored_schema(force=True)
 
-    def undeclared_columns(self) -> dict[str, str]:
-        """The columns that earlier loads added, to their dlt data types."""
+    def undeclared_columns(self) -> dict[str, Column]:
+        """The columns that earlier loads added, or declared."""
         return {
-            name: kind
-            for name, kind in self._columns().items()
-            if name not in self._resource.columns and kind in get_args(DataType)
+            name: _described(hints)
+            for name, hints in self._columns().items()
+            if name not in self._resource.columns and hints.get("data_type") in get_args(DataType)
         }
 
     def counts(self, conditions: Mapping[str, str]) -> dict[str, int]:
@@ -132,12 +133,11 @@ class Table:
         )
         return changed, self._number(copied(query, changed))
 
-    def _columns(self) -> dict[str, str]:
+    def _columns(self) -> TTableSchemaColumns:
         schemas, name = self._pipeline.schemas, self._resource.name
         if name not in schemas or name not in schemas[name].tables:
             return {}
-        columns = schemas[name].get_table_columns(name)
-        return {column: str(hints.get("data_type")) for column, hints in columns.items()}
+        return schemas[name].get_table_columns(name)
 
     def _count(self, table: str) -> int | None:
         try:
@@ -153,6 +153,12 @@ class Table:
         with self._pipeline.sql_client() as client:
             table = client.make_qualified_table_name(name)
             return client.execute_sql(query.replace("{table}", table)) or []
+
+
+def _described(hints: TColumnSchema) -> Column:
+    is_decimal = hints.get("data_type") == "decimal"
+    keys = ("data_type", "precision", "scale") if is_decimal else ("data_type",)
+    return Column.model_validate({key: hints.get(key) for key in keys})
 
 
 def _no_row_of(table: str, conditions: list[str]) -> str:

@@ -170,7 +170,7 @@ class Transport:
         self._check_time(state.upcoming_sleep)
         self.traffic.add(retries=1, seconds_waited=state.upcoming_sleep)
         error = state.outcome.exception() if state.outcome else None
-        if isinstance(error, StatusError) and error.asks_to_wait:
+        if isinstance(error, StatusError) and _asks_to_wait(error):
             self._gate.close_for(state.upcoming_sleep)
         problem = str(error).partition(". ")[0]
         LOGGER.warning(
@@ -269,6 +269,11 @@ class Transport:
             )
         netloc, query = urlsplit(self.base_url).netloc, self._authentication.stripped(target.query)
         return urlunsplit((target.scheme, netloc, target.path, query, ""))
+
+
+def _asks_to_wait(error: StatusError) -> bool:
+    """Whether the API wants no request for a while, from any reader."""
+    return error.retry_after is not None or error.status == HTTPStatus.TOO_MANY_REQUESTS
 
 
 def _wait(state: tenacity.RetryCallState) -> float:

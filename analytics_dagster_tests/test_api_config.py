@@ -243,7 +243,7 @@ AGENTS: Path = ("resources", 1)
 ENTRY = "resources[1] 'agents_overview': "
 PAGINATOR: Path = (*AGENTS, "endpoint", "paginator")
 ENTRY_KEYS = "name, endpoint, primary_key, write_disposition, columns"
-COLUMN_KEYS = "data_type, nullable, description, x-expected"
+COLUMN_KEYS = "data_type, precision, scale, nullable, description, x-expected"
 PAGINATORS = ["offset", "page_number", "single_page", "json_link", "header_link", "cursor"]
 
 # Where, what is written there, and what the message says: the entry, the key, what is allowed.
@@ -308,6 +308,26 @@ MISTAKES: list[tuple[Path, Json, list[str]]] = [
         (*AGENTS, "columns", "name", "data_type"),
         "integer",
         [ENTRY, "columns.name.data_type: ", "'bigint'", "'timestamp'"],
+    ),
+    (
+        (*AGENTS, "columns", "name", "precision"),
+        10,
+        [ENTRY, "columns.name: ", "only a decimal has precision and scale"],
+    ),
+    (
+        (*AGENTS, "columns", "name"),
+        {"data_type": "decimal", "precision": 5},
+        [ENTRY, "columns.name: ", "scale 9 is greater than precision 5"],
+    ),
+    (
+        (*AGENTS, "columns", "name"),
+        {"data_type": "decimal", "precision": 39},
+        [ENTRY, "columns.name.precision: ", "less than or equal to 38"],
+    ),
+    (
+        (*AGENTS, "columns", "name"),
+        {"data_type": "decimal", "scale": -1},
+        [ENTRY, "columns.name.scale: ", "greater than or equal to 0"],
     ),
     ((*AGENTS, "columns", "auth"), {"data_type": "int"}, [ENTRY, "columns.auth.data_type: "]),
     ((*AGENTS, "columns", "name"), "text", [ENTRY, "columns.name: ", "write a dict here"]),

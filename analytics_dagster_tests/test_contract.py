@@ -128,7 +128,7 @@ DECLARED = {
 
 
 def contract(known: dict[str, str] | None = None, resource: str = "agents_overview") -> Contract:
-    return Contract(described(resource), known or {})
+    return Contract(described(resource), {n: COLUMN[kind] for n, kind in (known or {}).items()})
 
 
 def described(name: str) -> Resource:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from decimal import Decimal
 from typing import Any, TypeAlias
 from unittest.mock import ANY
 from urllib.parse import quote_plus, urlencode
@@ -14,7 +15,7 @@ import pytest
 
 from analytics_dagster import pages
 from analytics_dagster.api_spec import ApiSpec, Resource
-from analytics_dagster.envelope import Page
+from analytics_dagster.envelope import Page, document_of
 from analytics_dagster.errors import (
     ApiError,
     IncompleteReadError,
@@ -22,7 +23,7 @@ from analytics_dagster.errors import (
     RedirectError,
 )
 from analytics_dagster.pages import Reading, read_whole
-from analytics_dagster.transport import Transport
+from analytics_dagster.transport import Answer, Transport
 from analytics_dagster_tests.conftest import TurnedClock
 from analytics_dagster_tests.fake_api import (
     Exchange,
@@ -393,8 +394,8 @@ def test_pages_that_do_not_add_up_are_refused_after_two_readings(
 
 @fault
 def fresh_rows(exchange: Exchange) -> None:
-    """A full page of rows that were never seen, whatever is asked."""
-    first = 100 * len(exchange.api.requests)
+    """A full page of rows that were never seen, and the last one that was, if it is asked for."""
+    first = int(exchange.asked.query.get("offset", 100 * len(exchange.api.requests)))
     link = f"{exchange.api.base_url}/v1/agents?page={first}"
     answer({"data": rows(first + 100)[first:], "next": link})(exchange)
 
@@ -425,7 +426,7 @@ def test_an_api_without_an_end_is_given_up(
     """After `MAX_PAGES` pages; here it is patched, as a million requests take too long."""
     monkeypatch.setattr(pages, "MAX_PAGES", 10)
     api.always("agents", act)
-    with refused(api, IncompleteReadError, "/v1/agents"):
+    with refused(api, IncompleteReadError, "/v1/agents", "no end after 10 pages"):
         read(transport, resource(paginator))
 
 
@@ -519,6 +520,16 @@ def test_a_selector_of_more_than_one_list_is_refused(api: FakeApi, transport: Tr
     [
         *((str(number), number) for number in (2**63, 2**64, -(2**63) - 1, 10**300)),
         ("1.5", 1.5),
+        ("19.990000000000000000000", 19.99),
+        ("0.30000000000000004", 0.30000000000000004),
+        ("33.333333333333333333333", Decimal("33.333333333333333333333")),
+        ("-12345678901234567.89", Decimal("-12345678901234567.89")),
+        ("9007199254740993e0", Decimal(9007199254740993)),
+        ("1e-400", 0.0),
+        ("1.23456789012345678901e-400", 0.0),
+        (f"1e-{'9' * 20}", 0.0),
+        (f"1.23456789012345678901e-{'9' * 20}", 0.0),
+        ('"10.20.30.40.50.60.70"', "10.20.30.40.50.60.70"),
         ("NaN", float("nan")),
         ("-Infinity", float("-inf")),
         ("1e400", float("inf")),
@@ -540,6 +551,17 @@ def test_a_value_is_read_as_it_is_written(
     assert repr(read(transport, resource(paginator))) == repr(
         [{"id": 1, "calls": value}, {"id": 2}]
     )
+
+
+def test_the_quick_reader_of_json_takes_every_page_that_it_reads_exactly(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Long keys and averages with all digits of a double are no reason for the slow one."""
+    monkeypatch.setattr("analytics_dagster.envelope.json", None)
+    exact = [
+        {"id": 2**63 - 1, "average": 100 / 3, "sum": 0.1 + 0.2, "version": "1.2.3.4.5.6.7.8.9"}
+    ]
+    assert document_of(Answer(200, {}, json.dumps(exact).encode())) == exact
 
 
 def test_an_integer_too_long_for_python_does_not_break_the_page(

@@ -197,7 +197,9 @@ def test_a_column_that_is_declared_no_more_keeps_its_type_and_its_digits(
     project: Project, api: FakeApi, column: str, text: str, too_long: str
 ) -> None:
     """As any column that an earlier load added: nothing is rounded to fit the table."""
-    rows = [f'{{"id": {n}, "{column}": {found}}}' for n, found in enumerate((text, text, too_long))]
+    rows = [
+        f'{{"id": {n}, "{column}": {found}}}' for n, found in enumerate((text, text, too_long), 1)
+    ]
     api.always(NAME, written(rows[:1]))
     assert project.run(NAME, spec=calls()).success
     kept = {name: hints for name, hints in COLUMNS.items() if name != column}
