@@ -59,17 +59,17 @@ class World:
     _next_id: int = 1
 
     def __post_init__(self) -> None:
-        sizes = dict(zip(STAMPS, (40, 230, 120), strict=True))
+        sizes = dict(zip(STAMPS, (60, 230, 120), strict=True))
         self.rows = {name: [self._new(name) for _ in range(sizes[name])] for name in STAMPS}
 
     def move_on(self) -> None:
         """The next version."""
         self.version += 1
         for name, rows in self.rows.items():
-            kept = self.rng.sample(rows, len(rows) - 3)
+            kept = self.rng.sample(rows, len(rows) - 2)
             changed = [self._row(name, row["id"]) for row in kept[: len(kept) // 3]]
             changed[:2] = [row | {STAMPS[name]: "many"} for row in changed[:2]]
-            new = [self._new(name) for _ in range(self.rng.randrange(7))]
+            new = [self._new(name) for _ in range(2)]
             self.rows[name] = changed + kept[len(kept) // 3 :] + new
 
     def _new(self, resource: str) -> Row:
