@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from analytics_dagster.api_spec import Resource
+from analytics_dagster.api_spec import PageNumberPaginator, Resource
 from analytics_dagster.columns import api_name
 from analytics_dagster.envelope import Page
 from analytics_dagster.errors import IncompleteReadError
@@ -127,7 +127,9 @@ class _Evidence:
         self._count = 0
         self._totals: list[int] = []
         self._total_moves = False
-        self._has_single = False
+        # Whether a page came that the one before it could not show to be the next.
+        self._has_blind = False
+        self._is_numbered = isinstance(resource.endpoint.paginator, PageNumberPaginator)
         self._has_honest_total = True
         self._may_grow = may_grow
         self._pushed_on = 0
@@ -157,7 +159,7 @@ class _Evidence:
                 self._pushed_on += identities.index(self.identities[-1])
             else:
                 self._stopped_by = "the pages shift while they are read"
-        self._has_single |= len(identities) == 1 and not page.overlap
+        self._has_blind |= self._is_numbered or (len(identities) == 1 and not page.overlap)
         self._pages.add(fingerprint)
         self.identities.extend(identities[page.overlap :])
         self._take_total(page)
@@ -181,8 +183,8 @@ class _Evidence:
         flaw = self._flaw_of_totals(rows, totals)
         if flaw or (before is not None and before.identities == self.identities):
             return flaw or self._stopped_by
-        if self._has_single and not totals:
-            return "pages of one row, and no total, do not show whether they shift"
+        if self._has_blind and rows and not (totals or self._stopped_by):
+            return "pages that share no row, and no total, do not show whether they shift"
         repeated = rows - self.distinct - self._pushed_on
         if repeated and not self._stopped_by:
             return f"{repeated} of {rows} rows came twice: the pages shift"

@@ -218,7 +218,7 @@ def test_a_short_page_in_the_middle_loses_no_row(
 def then(exchange: Exchange, edit: Callable[[Rows], object], at: int | None = None) -> None:
     """Answer honestly, and let the rows change before the next request (after this offset)."""
     reply = b"".join(exchange.honest())
-    if at in (None, int(exchange.asked.query["offset"])):
+    if at in (None, int(exchange.asked.query.get("offset", 0))):
         edit(exchange.api.rows["agents"])
     exchange.wfile.write(reply)
 
@@ -264,6 +264,38 @@ def test_rows_that_shift_while_they_are_read_are_read_again(
     found = {row["id"] for row in read(transport, reading=reading)}
     assert [row for row in api.rows["agents"] if row["id"] not in found] == []
     assert (reading.readings, reading.distinct) == (2, len(api.rows["agents"]))
+
+
+NUMBERED = {"type": "page_number", "base_page": 1}
+
+
+@pytest.mark.parametrize(
+    ("edits", "is_read"),
+    [
+        ([], True),
+        ([insert], False),
+        ([delete], False),
+        ([delete, append], False),
+        ([exchange_one], False),
+        ([to_the_end], False),
+        (4 * [delete], False),
+    ],
+    ids=lambda edits: " then ".join(e.__name__ for e in edits) if isinstance(edits, list) else "",
+)
+def test_pages_by_number_are_read_twice_as_nothing_else_shows_that_they_shift(
+    api: FakeApi,
+    transport: Transport,
+    edits: list[Callable[[Rows], object]],
+    is_read: bool,  # noqa: FBT001
+) -> None:
+    """The second reading is the same, or nothing is loaded, and the next load reads again."""
+    api.on("agents", *map(then, edits))
+    reading = Reading()
+    if not is_read:
+        with refused(api, IncompleteReadError, "shift"):
+            read(transport, resource(NUMBERED))
+    assert read(transport, resource(NUMBERED), reading) == api.rows["agents"]
+    assert reading.readings == 2
 
 
 @pytest.mark.parametrize(
@@ -605,11 +637,12 @@ def in_a_header(exchange: Exchange, field: str, header: str, form: str) -> None:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of paginator, and the API that it is made for."""
+    """A kind of paginator, the API that it is made for, and the readings that are a proof."""
 
     paginator: Any
     settings: dict[str, Any]
     fault: Fault = honest
+    readings: int = 1
 
     def prepare(self, api: FakeApi) -> None:
         misbehave(api, self.fault, **self.settings)
@@ -620,9 +653,9 @@ KINDS = {
     "offset with names of its own": Kind(
         OFFSET | {"offset_param": "skip", "limit_param": "take"}, {}, skip_and_take()
     ),
-    "page_number from 1": Kind({"type": "page_number", "base_page": 1}, {}),
+    "page_number from 1": Kind({"type": "page_number", "base_page": 1}, {}, readings=2),
     "page_number from 0": Kind(
-        {"type": "page_number", "page_param": "p"}, {}, numbered_from_zero()
+        {"type": "page_number", "page_param": "p"}, {}, numbered_from_zero(), readings=2
     ),
     "json_link": Kind("json_link", {"links": True}),
     "json_link at a path": Kind(
@@ -657,8 +690,9 @@ def test_pages_come_in_order_and_only_when_they_are_asked_for(
 
     def take(stream: Iterator[Page]) -> None:
         found: Rows = []
+        before = len(api.requests)
         for requests in range(3):
-            assert len(api.requests) == requests
+            assert len(api.requests) == before + requests
             found += next(stream).rows
             assert found == api.rows["agents"][: len(found)]
         list(stream)
@@ -674,6 +708,7 @@ def test_no_more_than_one_page_is_held(api: FakeApi, transport: Transport, kind:
     alone = [object()]
 
     def take(stream: Iterator[Page]) -> None:
+        kept.clear()
         for page in stream:
             counts = {sys.getrefcount(kept[n]) for n in range(len(kept))}
             assert counts <= {sys.getrefcount(alone[0])}
@@ -692,7 +727,7 @@ def test_faults_in_the_middle_are_retried_by_every_paginator(
     api.on("agents", kind.fault, status(500), raw(b"<html>"))
     reading = Reading()
     assert read(transport, resource(kind.paginator), reading) == api.rows["agents"]
-    assert (reading.distinct, reading.readings, len(clock.sleeps)) == (250, 1, 2)
+    assert (reading.distinct, reading.readings, len(clock.sleeps)) == (250, kind.readings, 2)
 
 
 @every_kind
