@@ -140,6 +140,8 @@ def _failed_checks(result: dg.ExecuteInProcessResult) -> Iterator[str]:
             kind = "odd: " if found.severity is dg.AssetCheckSeverity.WARN else "WRONG:"
             resource = found.asset_key.path[-1]
             yield f"{kind} {resource}: {found.check_name}: {found.description}"
+            if "sql" in found.metadata:
+                yield f"      {found.metadata['sql'].value}"
 
 
 def _look(table: str) -> str:

@@ -36,6 +36,21 @@ def read_spec(config: Any) -> ApiSpec:
     return spec
 
 
+def check_shares(spec: ApiSpec, **settings: Any) -> None:
+    """Checks the settings of `api_config` that give a resource a share of its rows.
+
+    Raises:
+        ApiConfigError: one names no resource, or a share that is not between 0 and 1.
+    """
+    names = [resource.name for resource in spec.resources]
+    for setting, shares in settings.items():
+        for name, share in shares.items():
+            if name not in names:
+                raise ApiConfigError(f"{setting}: {shown(name)} is no resource of REST_API")
+            if type(share) not in (int, float) or not 0 <= share <= 1:
+                raise ApiConfigError(f"{setting}: {name}: write a number from 0 to 1")
+
+
 def _with_defaults(config: Any) -> Any:
     match config:
         case {"resource_defaults": dict() as defaults, "resources": list() as entries, **rest}:

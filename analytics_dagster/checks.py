@@ -6,6 +6,7 @@ warning.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from tempfile import TemporaryDirectory
 
 import dagster as dg
@@ -60,30 +61,46 @@ def _build_checks(resource: Resource) -> dg.AssetChecksDefinition:
         context: dg.AssetCheckExecutionContext, warehouse: Warehouse
     ) -> Iterator[dg.AssetCheckResult]:
         chosen = sorted(key.name for key in context.selected_asset_check_keys)
-        loads = _loads(context.instance, resource)
-        with (
-            TemporaryDirectory(prefix="analytics_dagster_") as folder,
-            warehouse.writing() as duckdb,
-        ):
-            pipeline = pipeline_for(resource, warehouse, folder)
-            pipeline.destination = duckdb
-            table = Table(pipeline, resource)
+        with _opened(resource, warehouse) as table:
+            loads = _loads(context.instance, resource)
             for name in chosen:
                 verdict = _judged(checks[name], resource, warehouse, loads, table)
                 if verdict.problem:
-                    context.log.warning(f"{resource.name}: {name}: {verdict.problem}")
+                    context.log.warning(f"{resource.name}: {name}: {verdict.told()}")
                 yield _result(resource, name, verdict)
 
     return check
 
 
+@contextmanager
+def _opened(resource: Resource, warehouse: Warehouse) -> Iterator[Table | None]:
+    """The table, or None where there is none; a file that is not there is not made."""
+    if not warehouse.path().exists():
+        yield None
+        return
+    with TemporaryDirectory(prefix="analytics_dagster_") as folder, warehouse.writing() as duckdb:
+        pipeline = pipeline_for(resource, warehouse, folder)
+        pipeline.destination = duckdb
+        table = Table(pipeline, resource)
+        yield table if table.rows() is not None else None
+
+
 def _judged(
-    check: Check, resource: Resource, warehouse: Warehouse, loads: list[Figures], table: Table
+    check: Check,
+    resource: Resource,
+    warehouse: Warehouse,
+    loads: list[Figures],
+    table: Table | None,
 ) -> Verdict:
-    if not loads or table.rows() is None:
+    if table is None and loads:
+        return Verdict("the table was loaded and is gone: run full_refresh")
+    if table is None:
         return Verdict("the table was never loaded: run incremental_load", odd=True)
+    if not loads and check.__module__ == load_checks.__name__:
+        return Verdict("no load of the table is recorded in this Dagster instance", odd=True)
     shown = (warehouse.shown(resource.name), warehouse.shown(REJECTED_ROWS))
-    return check(Evidence(resource, loads[0], loads[1:], table, *shown))
+    last, *earlier = loads or [{}]
+    return check(Evidence(resource, last, earlier, table, *shown))
 
 
 def _loads(instance: dg.DagsterInstance, resource: Resource) -> list[Figures]:

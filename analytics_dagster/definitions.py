@@ -3,8 +3,8 @@
 import dagster as dg
 
 from analytics_dagster.alerts import build_late_data_alert, failure_alert
-from analytics_dagster.api_config import REST_API
-from analytics_dagster.api_reader import read_spec
+from analytics_dagster.api_config import MOST_REJECTED, REST_API, SMALLEST_REFRESH
+from analytics_dagster.api_reader import check_shares, read_spec
 from analytics_dagster.assets import build_assets
 from analytics_dagster.checks import build_checks
 from analytics_dagster.jobs import build_jobs
@@ -14,6 +14,7 @@ from analytics_dagster.sensors import build_change_sensor
 from analytics_dagster.warehouse import Warehouse
 
 spec = read_spec(REST_API)
+check_shares(spec, MOST_REJECTED=MOST_REJECTED, SMALLEST_REFRESH=SMALLEST_REFRESH)
 analytics_api = AnalyticsApi()
 warehouse = Warehouse()
 

@@ -22,7 +22,8 @@ class Redactor:
         # The longest first: one secret may begin with another.
         ordered = sorted(filter(None, secrets), key=len, reverse=True)
         pattern = "|".join("".join(map(_spellings, secret)) for secret in ordered) or r"(?!)"
-        self._text = re.compile(pattern)
+        # urllib3 writes a host in lower case, also where a key got into its place.
+        self._text = re.compile(pattern, re.IGNORECASE)
         self._bytes = re.compile(pattern.encode())
         # No spelling changes letters and digits: a body without the longest run of them, which
         # is almost every body, is passed on at the speed of a search.

@@ -20,10 +20,13 @@ from analytics_dagster.api_spec import Client
 from analytics_dagster.connections import TimeLimits
 from analytics_dagster.errors import MissingApiKeyError, SettingError
 from analytics_dagster.gate import Gate
+from analytics_dagster.redaction import Redactor
 from analytics_dagster.transport import Transport
 
 BASE_URL_VARIABLE = "ANALYTICS_API_BASE_URL"
 KEY_VARIABLE = "ANALYTICS_API_KEY"
+SHORTEST_KEY = 8
+"""A shorter key may stand in a URL by chance."""
 
 SANDBOX_NOTICE = (
     f"{BASE_URL_VARIABLE} is not set: loading MADE-UP data from the bundled sandbox API. "
@@ -134,7 +137,15 @@ def find_api_key() -> str | None:
 
 
 def _check_places(location: str | None, key: Any) -> None:
-    """A key in the place of the URL would be shown as a bad URL."""
+    """A key in the place of the URL, or in it, would be shown as a bad URL or a host."""
+    is_inside = (
+        len(str(key)) >= SHORTEST_KEY and Redactor(str(key)).text(location or "") != location
+    )
+    if key and location and is_inside:
+        raise SettingError(
+            f"{BASE_URL_VARIABLE} holds the key. Set it to the URL of the API alone, for example "
+            f"https://api.example.com, and {KEY_VARIABLE} to the key."
+        )
     if "://" not in (location or "") and str(key).startswith(("http://", "https://")):
         raise MissingApiKeyError(
             f"{KEY_VARIABLE} holds a URL, and {BASE_URL_VARIABLE} none: they are mixed up. Set "
@@ -182,4 +193,6 @@ def _checked_url(location: str | None) -> str:
 
 def _shown(location: str) -> str:
     """A URL that is wrong may hold a key in the wrong place: only its beginning is shown."""
+    key = find_api_key()
+    location = Redactor(key if isinstance(key, str) else "").text(location)
     return "…" if "@" in location else re.split("[?#]", location)[0][:100]

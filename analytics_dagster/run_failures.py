@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 import dagster as dg
+
+_OF_DAGSTER_OR_OURS = re.compile(r"^(analytics_dagster|dagster)\.(\w+\.)+(?=\w)")
 
 
 def told_failures(events: Sequence[dg.DagsterEvent]) -> Iterator[tuple[str, str]]:
@@ -20,4 +23,4 @@ def told_failures(events: Sequence[dg.DagsterEvent]) -> Iterator[tuple[str, str]
         said = error.message.strip() if error else str(event.message)
         if "DagsterExecutionInterruptedError" in said:
             said = "interrupted; the rows are as they were, here and in what was not begun."
-        yield event.step_key or "run", said.removeprefix("analytics_dagster.errors.")
+        yield event.step_key or "run", _OF_DAGSTER_OR_OURS.sub("", said)

@@ -50,6 +50,5 @@ def _nulls(columns: Mapping[str, Column]) -> dict[str, str]:
 
 def _out_of_range(name: str, column: Column) -> str:
     bounds = [("<", column.minimum), (">", column.maximum)]
-    return " OR ".join(
-        f"{quoted(name)} {sign} {bound!r}" for sign, bound in bounds if bound is not None
-    )
+    value = f"CAST({quoted(name)} AS DOUBLE)"
+    return " OR ".join(f"{value} {sign} {bound!r}" for sign, bound in bounds if bound is not None)

@@ -258,7 +258,9 @@ class Transport:
         led = "what is no URL"
         try:
             target = urlsplit(urljoin(base, location))
-            led = f"{target.scheme}://{target.netloc.rpartition('@')[2]}"
+            # Redacted as a whole: a key with a slash in it would be cut in two.
+            told = urlsplit(urljoin(base, self.redactor.text(location)))
+            led = f"{told.scheme}://{told.netloc.rpartition('@')[2]}"
             is_same = _origin(target) == _origin(urlsplit(self.base_url))
         except ValueError:
             is_same = False

@@ -42,6 +42,10 @@ class Verdict:
     odd: bool = False
     details: Mapping[str, Any] = field(default_factory=dict)
 
+    def told(self) -> str:
+        """The problem with its details, as a log shows it."""
+        return "; ".join([self.problem, *(f"{name}: {v}" for name, v in self.details.items())])
+
 
 PASSED = Verdict()
 

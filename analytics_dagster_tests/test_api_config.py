@@ -12,7 +12,7 @@ from dlt.sources.rest_api import rest_api_source
 from dlt.sources.rest_api.config_setup import PAGINATOR_MAP
 
 from analytics_dagster.api_config import DESCRIPTIONS, REST_API
-from analytics_dagster.api_reader import read_spec
+from analytics_dagster.api_reader import check_shares, read_spec
 from analytics_dagster.api_spec import (
     ApiKeyAuth,
     ApiSpec,
@@ -460,3 +460,23 @@ def test_reading_the_configuration_leaves_it_as_it_was() -> None:
     before = plain()
     assert read_spec(REST_API) == read_spec(REST_API)
     assert plain() == before
+
+
+@pytest.mark.parametrize(
+    ("shares", "words"),
+    [
+        ({"agents_overviw": 0.5}, "MOST_REJECTED: 'agents_overviw' is no resource of REST_API"),
+        ({"agents_overview": "0.5"}, "MOST_REJECTED: agents_overview: write a number from 0 to 1"),
+        ({"agents_overview": 2}, "write a number from 0 to 1"),
+        ({"agents_overview": -1}, "write a number from 0 to 1"),
+        ({"agents_overview": True}, "write a number from 0 to 1"),
+        ({"agents_overview": float("nan")}, "write a number from 0 to 1"),
+    ],
+)
+def test_a_share_that_is_none_is_told_when_definitions_load(
+    spec: ApiSpec, shares: dict[str, Any], words: str
+) -> None:
+    """With the setting, the resource, and what is allowed."""
+    check_shares(spec, MOST_REJECTED={"agents_overview": 0.5}, SMALLEST_REFRESH={})
+    with pytest.raises(ApiConfigError, match=words):
+        check_shares(spec, MOST_REJECTED=shares)

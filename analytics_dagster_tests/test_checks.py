@@ -12,12 +12,14 @@ import duckdb
 import pytest
 
 from analytics_dagster.alerts import failure_alert
+from analytics_dagster.api_reader import read_spec
 from analytics_dagster.api_spec import ApiSpec
 from analytics_dagster.checks import build_checks, checks_of
 from analytics_dagster.definitions import defs
 from analytics_dagster.warehouse import Warehouse
 from analytics_dagster_tests.conftest import Checkout, Listener, Project, agents
 from analytics_dagster_tests.fake_api import FakeApi
+from analytics_dagster_tests.test_definitions import with_calls
 
 AGENTS = "agents_overview"
 KEY = dg.AssetKey(["analytics", AGENTS])
@@ -327,3 +329,90 @@ def test_make_run_prints_what_is_odd(checkout: Checkout, project: Project, api: 
     assert done.returncode == 0
     odd = f"odd:  {AGENTS}: plausible_ranges: rows with an implausible value: total_talk_time (3)"
     assert odd in done.stdout
+
+
+# What somebody does by hand -----------------------------------------------------------------
+
+
+def test_checks_make_no_file(checked: Checked) -> None:
+    """A mistyped path is no second warehouse."""
+    checked.check()
+    assert not checked.project.path.exists()
+
+
+def test_a_table_that_was_emptied_is_an_error(checked: Checked) -> None:
+    """No load leaves nothing of what it loaded."""
+    checked.load()
+    checked.edit("DELETE FROM agents_overview")
+    told, details = problem(checked.check(), "counts_add_up", "ERROR")
+    assert told == "the last load left 3 rows in the table, and it has 0"
+    assert details == {"rows_after_load": 3, "rows_in_table": 0}
+
+
+def test_rows_that_are_gone_are_a_warning(checked: Checked) -> None:
+    """Another Dagster instance may have refreshed the table."""
+    checked.load()
+    checked.edit("DELETE FROM agents_overview WHERE id = 2")
+    told, _ = problem(checked.check(), "counts_add_up", "WARN")
+    assert told == "the last load left 3 rows in the table, and it has 2"
+
+
+def test_a_table_that_was_dropped_is_an_error(checked: Checked) -> None:
+    """It was there after the last load."""
+    checked.load()
+    checked.edit("DROP TABLE agents_overview")
+    result = checked.check()
+    assert not result.success
+    for each in found(result).values():
+        assert each.description == "the table was loaded and is gone: run full_refresh"
+
+
+def test_a_table_is_checked_also_where_no_load_is_recorded(
+    checked: Checked, tmp_path: Path
+) -> None:
+    """A new Dagster instance knows nothing of it; its key is there twice all the same."""
+    checked.load()
+    checked.edit("INSERT INTO agents_overview FROM agents_overview WHERE id = 2")
+    (tmp_path / "new").mkdir()
+    with dg.DagsterInstance.local_temp(str(tmp_path / "new")) as instance:
+        checked.instance = instance
+        result = checked.check()
+    made = found(result)
+    assert not result.success
+    assert made["unique_key"].metadata["keys"].value == "2, 2"
+    assert made["not_null"].passed
+    assert made["volume"].description == "no load of the table is recorded in this Dagster instance"
+
+
+def test_a_field_without_a_value_so_far_is_told(checked: Checked) -> None:
+    """It becomes a column with its first value; that it is sent is drift already."""
+    checked.api.rows[AGENTS] = agents(3, ai_agent_calls=None)
+    told, _ = problem(checked.load(), "schema_drift", "WARN")
+    assert told.startswith("new: ai_agent_calls.")
+
+
+def test_a_range_may_be_wider_than_the_digits_of_a_decimal(
+    project: Project, api: FakeApi, tmp_path: Path
+) -> None:
+    """What no value can reach is no error of the database."""
+    spec = read_spec(
+        with_calls(
+            columns={
+                "id": {"data_type": "bigint", "nullable": False},
+                "rate": {
+                    "data_type": "decimal",
+                    "precision": 38,
+                    "scale": 38,
+                    "x-minimum": 0.5,
+                    "x-maximum": 5,
+                },
+            }
+        )
+    )
+    api.rows["calls"] = [{"id": 1, "rate": "0.25"}, {"id": 2, "rate": "0.75"}]
+    project.points_at(api)
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        result = project.run("calls", spec=spec, instance=instance).result
+    told, details = problem(result, "plausible_ranges", "WARN")
+    assert told == "rows with an implausible value: rate (1)"
+    assert details["keys"] == "1"

@@ -90,6 +90,30 @@ def test_a_key_within_the_base_url_is_not_shown(
 
 
 @pytest.mark.parametrize(
+    "location",
+    [
+        "{key}",
+        "api.example.com/v1/{key}",
+        "ftp://api.example.com/" + "x" * 68 + "/{key}",
+        "http://{key}:1",
+        "http://{key}@127.0.0.1:1",
+        "http://127.0.0.1:1/{key}/v1",
+    ],
+)
+@pytest.mark.parametrize("key", ["S3cr3tKey0123456789", "SecretKey-abc+/x=="])
+def test_a_key_in_the_place_of_the_base_url_is_not_shown(
+    loaded: Project, monkeypatch: pytest.MonkeyPatch, location: str, key: str
+) -> None:
+    """Not even a part of it, nor in lower case; nothing is sent anywhere."""
+    monkeypatch.setenv("ANALYTICS_API_KEY", key)
+    monkeypatch.setenv("ANALYTICS_API_BASE_URL", location.format(key=key))
+    message = told(loaded.run("agents_overview"))
+    assert "SettingError: ANALYTICS_API_BASE_URL holds the key" in message
+    assert "secretkey" not in message.lower()
+    assert "s3cr3t" not in message.lower()
+
+
+@pytest.mark.parametrize(
     ("base_url", "key", "words"),
     [
         ("https://me:hid?den@api.example.com", "a+b/c=%", "ANALYTICS_API_BASE_URL='…'"),

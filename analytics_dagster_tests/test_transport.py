@@ -846,6 +846,17 @@ def test_another_host_gets_no_request(way: str, location: str, clock: TurnedCloc
         assert (len(api.requests), other.connections) == (1, 0)
 
 
+@pytest.mark.parametrize("where", ["https://{}.login.invalid/x", "http://u:{}@login.invalid/"])
+@pytest.mark.parametrize("key", ["abcDEF123456/ghiJKL7890==", "abcDEF123456?x#y"])
+def test_no_part_of_the_key_shows_in_a_redirect(where: str, key: str) -> None:
+    """A key with signs that end a host is masked before the host is looked for."""
+    with FakeApi(key, rows={RESOURCE: [{"id": 1}]}) as api:
+        api.always(RESOURCE, redirect(where.format(key)))
+        with connect(api) as transport, pytest.raises(RedirectError) as caught:
+            ids(transport)
+    assert "abcDEF" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("location", "leads_to"),
     [
