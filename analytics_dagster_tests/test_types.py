@@ -209,3 +209,36 @@ def test_a_column_that_is_declared_no_more_keeps_its_type_and_its_digits(
     assert run.metadata(NAME)["rows_rejected"] == 1
     shown = project.query(f"SELECT CAST({column} AS VARCHAR) FROM {NAME} ORDER BY id")
     assert shown == [(text,), (text,)]
+
+
+ODD_NAMES = [
+    "_dlt_id",
+    "_dlt_load_id",
+    "select",
+    "a.b",
+    "ünï",
+    'quo"te',
+    "x" * 300,
+    "a b",
+    "1st",
+    "ID_",
+]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES, ids=lambda name: name[:10])
+def test_a_field_of_any_name_is_loaded_every_time(
+    project: Project, api: FakeApi, name: str
+) -> None:
+    """Also one that dlt or SQL uses itself."""
+    for number in (1, 2):
+        api.heal()
+        api.always(NAME, written([json.dumps({"id": number, name: 5 + number})]))
+        run = project.run(NAME, spec=calls())
+        assert run.success, run.error
+        figures = run.metadata(NAME)
+        assert (figures["rows_loaded"], figures["rows_rejected"]) == (1, 0)
+        assert number == 2 or len(figures["new_fields"]) == 1
+    columns = [row[0] for row in project.query(f"DESCRIBE {NAME}") if row[0] not in COLUMNS]
+    assert len(columns) == 1
+    column = columns[0].replace('"', '""')
+    assert project.query(f'SELECT "{column}" FROM {NAME} ORDER BY id') == [(6,), (7,)]
