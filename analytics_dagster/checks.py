@@ -18,6 +18,7 @@ from analytics_dagster.loading import pipeline_for
 from analytics_dagster.table import Table
 from analytics_dagster.verdicts import Evidence, Figures, Verdict
 from analytics_dagster.warehouse import Warehouse
+from analytics_dagster.working_folder import prefix_of
 
 LOADS_COMPARED = 20
 
@@ -78,7 +79,10 @@ def _opened(resource: Resource, warehouse: Warehouse) -> Iterator[Table | None]:
     if not warehouse.path().exists():
         yield None
         return
-    with TemporaryDirectory(prefix="analytics_dagster_") as folder, warehouse.writing() as duckdb:
+    with (
+        TemporaryDirectory(prefix=prefix_of(warehouse, resource.name)) as folder,
+        warehouse.writing() as duckdb,
+    ):
         pipeline = pipeline_for(resource, warehouse, folder)
         pipeline.destination = duckdb
         table = Table(pipeline, resource)

@@ -192,7 +192,8 @@ class Chaos:
         for name, now in found(self.path).items():
             assert differences(now.table, self.known[name].table) == [], f"{name}: {story}"
             assert differences(now.rejected, self.known[name].rejected) == [], f"{name}: {story}"
-        assert [*self.temporary.glob("analytics_dagster_*")] == [], story
+        # Of loads and checks; one that is killed while definitions load leaves an empty folder.
+        assert [*self.temporary.glob(f"analytics_dagster_{'?' * 12}_*")] == [], story
 
 
 def differences(found: Rows, expected: Rows) -> list[tuple[Row | None, Row | None]]:
