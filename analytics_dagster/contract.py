@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from decimal import Decimal
 from hashlib import sha256
-from itertools import chain
 from typing import Any
 
 import dlt
@@ -123,9 +122,11 @@ class Contract:
 
     def _meet(self, rows: list[dict[str, Any]]) -> None:
         """Gives every field of the rows its column, and counts the rows that have it."""
-        shapes = Counter(map(tuple, rows))
-        self._name_columns(rows, set(chain.from_iterable(shapes)))
+        fields = set().union(*rows)
+        self._name_columns(rows, fields)
         self.findings.objects += len(rows)
+        shapes = Counter(tuple(row) for row in rows if len(row) < len(fields))
+        shapes[tuple(fields)] += len(rows) - shapes.total()
         for shape, count in shapes.items():
             for name in self._met.keys() & shape:
                 self.findings.rows_with[self._met[name]] += count
