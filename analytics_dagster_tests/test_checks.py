@@ -260,6 +260,15 @@ def test_a_field_of_the_larger_plan_that_vanishes_is_told(checked: Checked) -> N
     assert told.startswith("vanished: average_hold_time. Declare in the REST API configuration")
 
 
+def test_rows_of_two_plans_are_no_drift(checked: Checked) -> None:
+    """Some accounts have the fields of the larger plan, and others do not."""
+    checked.api.rows[AGENTS] = [*agents(2, average_hold_time=4), *agents(4)[2:]]
+    checked.load()
+    for row in checked.api.rows[AGENTS]:
+        row["current_timestamp"] = "2026-11-23T10:05:00Z"
+    assert all(each.passed for each in found(checked.load()).values())
+
+
 def test_a_field_that_changes_its_type_is_told(checked: Checked) -> None:
     """Its rows are rejected, and the drift names the field and both types."""
     checked.api.rows[AGENTS] = [*agents(20), *agents(21, total_talk_time="long")[20:]]
