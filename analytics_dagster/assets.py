@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import dagster as dg
+import dlt
 from dagster_dlt import DagsterDltTranslator, dlt_assets
 from dagster_dlt.translator import DltResourceTranslatorData
 from pydantic import Field
@@ -57,16 +58,15 @@ def build_assets(spec: ApiSpec) -> list[dg.AssetsDefinition]:
     freshness = dg.FreshnessPolicy.time_window(
         warn_window=times.warned_after, fail_window=times.late_after
     )
-    return [_build_asset(spec, resource, freshness) for resource in spec.resources]
+    # The pipeline and the sources of the decorator only describe; each run makes its own.
+    with TemporaryDirectory(prefix="analytics_dagster_") as folder:
+        pipeline = pipeline_for("description", Warehouse().description(), folder)
+    return [_build_asset(spec, resource, freshness, pipeline) for resource in spec.resources]
 
 
 def _build_asset(
-    spec: ApiSpec, resource: Resource, freshness: dg.FreshnessPolicy
+    spec: ApiSpec, resource: Resource, freshness: dg.FreshnessPolicy, pipeline: dlt.Pipeline
 ) -> dg.AssetsDefinition:
-    # The source and the pipeline of the decorator only describe; each run makes its own.
-    with TemporaryDirectory(prefix="analytics_dagster_") as folder:
-        pipeline = pipeline_for(resource, Warehouse(), folder)
-
     @dlt_assets(
         dlt_source=described_source(resource),
         dlt_pipeline=pipeline,

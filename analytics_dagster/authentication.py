@@ -14,6 +14,7 @@ class Authentication:
 
     Attributes:
         params: what is added to the query of a request, last of all.
+        query: the same, encoded.
         headers: what is added to its headers.
         redactor: masks the key in every spelling, encoded credentials included.
     """
@@ -30,6 +31,7 @@ class Authentication:
         else:
             credentials = b64encode(f"{auth.username}:{api_key}".encode()).decode()
             self.headers["Authorization"] = f"Basic {credentials}"
+        self.query = urlencode(self.params)
         self.redactor = Redactor(api_key, credentials)
         self._hidden = (api_key, MASK)
 

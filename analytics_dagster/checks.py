@@ -82,10 +82,8 @@ def _opened(resource: Resource, warehouse: Warehouse) -> Iterator[Table | None]:
     with (
         TemporaryDirectory(prefix=prefix_of(warehouse, resource.name)) as folder,
         warehouse.writing() as duckdb,
+        Table.opened(pipeline_for(resource.name, duckdb, folder), resource) as table,
     ):
-        pipeline = pipeline_for(resource, warehouse, folder)
-        pipeline.destination = duckdb
-        table = Table(pipeline, resource)
         yield table if table.rows() is not None else None
 
 

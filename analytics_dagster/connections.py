@@ -13,6 +13,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import Any
@@ -43,27 +44,17 @@ class TimeLimits:
     resource: float = 18_000
 
 
-_running = threading.local()
+_TICK = 0.05
+_this_thread = threading.local()
 
 
 class Deadline:
-    """Within the block, this thread's exchange ends after `seconds`; `passed` tells if it did."""
+    """When one exchange ends, answered or not; `passed` tells whether it had to be ended."""
 
     def __init__(self, seconds: float) -> None:
         self.passed = False
         self._ends = time.monotonic() + seconds
         self._socket: socket.socket | None = None
-        self._timer = threading.Timer(seconds, self.end)
-        self._timer.daemon = True
-
-    def __enter__(self) -> Deadline:  # noqa: PYI034  Self is in typing from 3.11 only
-        _running.deadline = self
-        self._timer.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._timer.cancel()
-        _running.deadline = None
 
     def left(self) -> float:
         """Seconds until it passes."""
@@ -83,6 +74,48 @@ class Deadline:
                 self._socket.shutdown(socket.SHUT_RDWR)
 
 
+class Deadlines:
+    """The deadlines of all exchanges that are under way, watched by one thread.
+
+    It looks at them every 50 ms. When the block is left, exchanges that nobody waits for any
+    more end as well.
+    """
+
+    def __init__(self) -> None:
+        self._running: set[Deadline] = set()
+        self._over = threading.Event()
+
+    def __enter__(self) -> Deadlines:  # noqa: PYI034  Self is in typing from 3.11 only
+        threading.Thread(target=self._watch, name="deadlines", daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._end(lambda _: True)
+
+    @contextlib.contextmanager
+    def exchange(self, seconds: float) -> Iterator[Deadline]:
+        """Within the block, this thread's exchange ends after `seconds`."""
+        deadline = _this_thread.deadline = Deadline(seconds)
+        self._running.add(deadline)
+        if self._over.is_set():
+            deadline.end()
+        try:
+            yield deadline
+        finally:
+            self._running.discard(deadline)
+            deadline.watch(None)
+
+    def _watch(self) -> None:
+        while not self._over.wait(_TICK):
+            self._end(lambda deadline: not deadline.left())
+
+    def _end(self, is_due: Callable[[Deadline], bool]) -> None:
+        for deadline in self._running.copy():
+            if is_due(deadline):
+                deadline.end()
+
+
 class _Watched:
     """A connection that ends with the deadline of the thread that uses it."""
 
@@ -96,10 +129,10 @@ class _Watched:
         """
         connected: Future[None] = Future()
         threading.Thread(target=self._connect, args=(connected,), daemon=True).start()
-        wait([connected], _running.deadline.left())
+        wait([connected], _this_thread.deadline.left())
         if connected.cancel():
-            _running.deadline.watch(self.sock)  # there is one when a proxy drips
-            _running.deadline.end()
+            _this_thread.deadline.watch(self.sock)  # there is one when a proxy drips
+            _this_thread.deadline.end()
             raise ConnectTimeoutError
         connected.result()
 
@@ -117,7 +150,7 @@ class _Watched:
             connected.set_exception(error)
 
     def getresponse(self) -> Any:
-        _running.deadline.watch(self.sock)
+        _this_thread.deadline.watch(self.sock)
         return super().getresponse()  # type: ignore[misc]
 
 

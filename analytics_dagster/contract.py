@@ -163,30 +163,16 @@ class Contract:
         return NEUTRAL_NAMES.get(column, column)
 
     def _cast(self, rows: list[Any]) -> pa.Table | None:
-        """The rows cast as a whole, or None when one of them has to be looked at.
-
-        Arrow says which types the rows have: told which to make, it would cut 3.5 to 3.
-        """
+        """The rows cast column by column, or None when one of them has to be looked at."""
+        fields = [self._field_of[name] for name in self._columns]
         try:
-            structs = pa.array(rows or [{}])[: len(rows)]
-        except (pa.ArrowException, ValueError, TypeError, OverflowError):
-            return None
-        if not pa.types.is_struct(structs.type) or structs.null_count:
-            return None
-        numbers = [f for f in self._columns if self._columns[f].data_type in ("double", "decimal")]
-        fields = [self._field_of[name] for name in numbers]
-        if any(isinstance(row.get(name), bool) for name in fields for row in rows):
-            return None
-        found = {field.name: structs.field(at) for at, field in enumerate(structs.type)}
-        absent = pa.nulls(len(rows))
-        arrays = [
-            from_wire(found.get(self._field_of[name], absent), column)
-            for name, column in self._columns.items()
-        ]
-        if self._nameless & found.keys() or not all(
-            array is not None and (column.nullable or not array.null_count)
-            for array, column in zip(arrays, self._columns.values(), strict=True)
-        ):
+            if self._nameless and any(self._nameless & row.keys() for row in rows):
+                return None
+            arrays = [
+                _cast([row.get(field) for row in rows], column)
+                for field, column in zip(fields, self._columns.values(), strict=True)
+            ]
+        except (AttributeError, UnfitError):  # a row that is no object, or a value
             return None
         return pa.Table.from_arrays(arrays, schema=_schema(self._columns))
 
@@ -227,6 +213,24 @@ class Contract:
             return fit(value, column)
         except UnfitError as unfit:
             raise UnfitError(f"{name}: {unfit}") from None
+
+
+def _cast(values: list[Any], column: Column) -> pa.Array:
+    """Arrow says which type the values have: told which to make, it would cut 3.5 to 3.
+
+    Raises:
+        UnfitError: some value may not fit.
+    """
+    # Among numbers Arrow takes a boolean for one.
+    if column.data_type in ("double", "decimal") and bool in set(map(type, values)):
+        raise UnfitError
+    try:
+        array = from_wire(pa.array(values), column)
+    except (pa.ArrowException, ValueError, TypeError, OverflowError):
+        array = None
+    if array is None or (array.null_count and not column.nullable):
+        raise UnfitError
+    return array
 
 
 def _fit_undeclared(value: Any, column: Column) -> Any:

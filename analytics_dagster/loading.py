@@ -29,7 +29,7 @@ from analytics_dagster.load_errors import our_errors
 from analytics_dagster.source import landed_source
 from analytics_dagster.table import Table
 from analytics_dagster.transport import Transport
-from analytics_dagster.warehouse import DATASET, Warehouse
+from analytics_dagster.warehouse import DATASET, AnyDestination, Warehouse
 from analytics_dagster.working_folder import working_folder
 
 _SMALLEST_SHARE = 0.5
@@ -55,14 +55,9 @@ class Loaded:
     deleted: int | None
 
 
-def pipeline_for(resource: Resource, warehouse: Warehouse, folder: str) -> dlt.Pipeline:
+def pipeline_for(name: str, destination: AnyDestination, folder: str) -> dlt.Pipeline:
     """The dlt pipeline of a resource, named after it, with its working folder in `folder`."""
-    return dlt.pipeline(
-        resource.name,
-        pipelines_dir=folder,
-        destination=warehouse.description(),
-        dataset_name=DATASET,
-    )
+    return dlt.pipeline(name, pipelines_dir=folder, destination=destination, dataset_name=DATASET)
 
 
 def load(  # noqa: PLR0913  three of them have defaults
@@ -86,12 +81,12 @@ def load(  # noqa: PLR0913  three of them have defaults
         working_folder(warehouse, resource.name) as folder,
         our_errors(transport.redactor, warehouse.path().parent, Path(folder).parent),
     ):
-        pipeline = pipeline_for(resource, warehouse, folder)
-        table = Table(pipeline, resource)
         with warehouse.writing() as destination:
-            pipeline.sync_destination(destination)
-            table.mend()
-            before = _Before.of(pipeline, table, mode)
+            pipeline = pipeline_for(resource.name, destination, folder)
+            pipeline.sync_destination()
+            with Table.opened(pipeline, resource) as table:
+                table.mend()
+                before = _Before.of(pipeline, table, mode)
         if made_up and before.made_up is False:
             raise SandboxOverDataError(
                 f"{warehouse.path()} holds rows of your API in {DATASET}.{resource.name}, and no "
@@ -108,20 +103,14 @@ def load(  # noqa: PLR0913  three of them have defaults
         state = {_MADE_UP: made_up, _CURSOR: cursor and cursor.isoformat()}
         with warehouse.writing() as destination:
             pipeline.destination = destination
-            landed.missing_fields = _missing_fields(resource, landed, table, before)
-            deleted = 0 if before.replaces else None
-            if before.rows and before.replaces:
-                if landed.rejected:
-                    landed.add_kept(*table.with_last_good(landed.accepted, landed.rejected))
-                deleted = table.missing(landed.accepted)
-            elif before.rows:
-                landed.leave_out(*table.changed(landed.accepted, since))
-            if before.replaces or landed.rows or landed.rejected or state != before.state:
-                source = landed_source(resource, landed, state, replaces=before.replaces)
-                pipeline.extract(source, loader_file_format="parquet")
-                pipeline.normalize()
-                pipeline.load().raise_on_failed_jobs()
-            return Loaded(landed, table.rows() or 0, since, cursor, deleted)
+            with Table.opened(pipeline, resource) as table:
+                deleted = _compare(resource, landed, table, before, since)
+                if before.replaces or landed.rows or landed.rejected or state != before.state:
+                    source = landed_source(resource, landed, state, replaces=before.replaces)
+                    pipeline.extract(source, loader_file_format="parquet")
+                    pipeline.normalize()
+                    pipeline.load().raise_on_failed_jobs()
+                return Loaded(landed, table.rows() or 0, since, cursor, deleted)
 
 
 @dataclass(frozen=True)
@@ -164,6 +153,22 @@ class _Before:
         if self.replaces or not self.rows:
             return newest
         return max(filter(None, (self.cursor, newest)), default=None)
+
+
+def _compare(
+    resource: Resource, landed: Landed, table: Table, before: _Before, since: datetime | None
+) -> int | None:
+    """Leaves in the landed file what the table has to become; the rows that a refresh deletes."""
+    landed.missing_fields = _missing_fields(resource, landed, table, before)
+    if not before.replaces:
+        if before.rows:
+            landed.leave_out(*table.changed(landed.accepted, since))
+        return None
+    if not before.rows:
+        return 0
+    if landed.rejected:
+        landed.add_kept(*table.with_last_good(landed.accepted, landed.rejected))
+    return table.missing(landed.accepted)
 
 
 def _check_shrunken(resource: Resource, before: _Before, landed: Landed) -> None:

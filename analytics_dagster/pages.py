@@ -149,12 +149,12 @@ class _Evidence:
 
     def takes(self, page: Page) -> bool:
         """Adds a page; False when reading on is pointless."""
-        identities = [_identity(row, self._key) for row in page.rows]
+        identities = _identities(page.rows, self._key)
         fingerprint = hash(frozenset(identities))
         if len(identities) > page.overlap and fingerprint in self._pages:
             self._repeats = True
             self._stopped_by = f"after {len(self.identities)} rows the API repeats a page"
-        elif page.overlap and identities[:1] != [self.identities[-1]]:
+        elif page.overlap and identities[:1] != self.identities[-1:]:
             if self._may_grow and self.identities[-1] in identities:
                 self._pushed_on += identities.index(self.identities[-1])
             else:
@@ -202,6 +202,18 @@ class _Evidence:
         if totals and rows < totals[0]:
             return f"the API claims {totals[0]} rows and gave {rows}"
         return ""
+
+
+def _identities(rows: list[Any], key: list[str]) -> array[int]:
+    """64 bits a row, which tell it by its key; an integer is its own identity."""
+    try:
+        [name] = key
+        values = [row[name] for row in rows]
+        if set(map(type, values)) <= {int}:
+            return array("q", values)
+    except (KeyError, TypeError, ValueError, OverflowError):
+        pass  # not every row is an object with an integer of that size: one by one
+    return array("q", [_identity(row, key) for row in rows])
 
 
 def _identity(row: Any, key: list[str]) -> int:

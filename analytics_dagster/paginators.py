@@ -63,7 +63,8 @@ def _by_offset(paginator: OffsetPaginator, get: GetPage, readers: int) -> Iterat
                 # A page that is shorter than others is likely to be the last one.
                 is_whole = len(page.rows) == longest
                 step = len(page.rows) - overlap
-                ahead.expect(_offsets(offset, step, page.total) if is_whole else [offset])
+                places = _offsets(offset, step, page.total) if is_whole else [offset]
+                ahead.expect(places, are_certain=page.total is not None)
             yield found
             if is_end:
                 return

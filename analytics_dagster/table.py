@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, get_args
@@ -11,6 +12,7 @@ import dlt
 import pyarrow.parquet as pq
 from dlt.common.schema.typing import TColumnSchema, TTableSchemaColumns
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
+from dlt.destinations.sql_client import SqlClientBase
 
 from analytics_dagster.api_spec import REJECTED_ROWS, Column, DataType, Resource
 from analytics_dagster.columns import api_name
@@ -23,11 +25,21 @@ _KEPT = r"\1"
 
 
 class Table:
-    """The table that the pipeline of a resource loads; to be asked while the file is open."""
+    """The table that the pipeline of a resource loads, asked through a connection of dlt's."""
 
-    def __init__(self, pipeline: dlt.Pipeline, resource: Resource) -> None:
+    def __init__(
+        self, pipeline: dlt.Pipeline, resource: Resource, client: SqlClientBase[Any]
+    ) -> None:
         self._pipeline = pipeline
         self._resource = resource
+        self._client = client
+
+    @classmethod
+    @contextmanager
+    def opened(cls, pipeline: dlt.Pipeline, resource: Resource) -> Iterator[Table]:
+        """The table, while the block runs; to be used within `Warehouse.writing`."""
+        with pipeline.sql_client() as client:
+            yield cls(pipeline, resource, client)
 
     def rows(self) -> int | None:
         """The number of rows, or None when there is no table."""
@@ -150,9 +162,8 @@ class Table:
         return int(number)
 
     def _rows_of(self, query: str, name: str) -> Sequence[Sequence[Any]]:
-        with self._pipeline.sql_client() as client:
-            table = client.make_qualified_table_name(name)
-            return client.execute_sql(query.replace("{table}", table)) or []
+        table = self._client.make_qualified_table_name(name)
+        return self._client.execute_sql(query.replace("{table}", table)) or []
 
 
 def _described(hints: TColumnSchema) -> Column:

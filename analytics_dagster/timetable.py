@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from zoneinfo import ZoneInfo
 
 from croniter import croniter
@@ -56,6 +57,7 @@ def timetable() -> Timetable:
     )
 
 
+@cache
 def _longest_pause(cron: str, time_zone: ZoneInfo) -> timedelta:
     """Looked for around every hour of a week: a pause that matters cannot hide."""
     now = datetime.now(time_zone)

@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from threading import Lock
 from typing import Any, TypeVar
-from urllib.parse import SplitResult, urlencode, urljoin, urlsplit, urlunsplit
+from urllib.parse import urlencode, urlsplit
 
 import tenacity
 import urllib3
 
 from analytics_dagster.api_spec import Client
 from analytics_dagster.authentication import Authentication
-from analytics_dagster.connections import Deadline, TimeLimits, connection_pool
+from analytics_dagster.connections import Deadlines, TimeLimits, connection_pool
 from analytics_dagster.errors import (
     ApiError,
     MalformedBodyError,
@@ -32,6 +32,7 @@ from analytics_dagster.errors import (
 )
 from analytics_dagster.failures import bad_status, broken_exchange
 from analytics_dagster.gate import Gate
+from analytics_dagster.origin import Origin
 from analytics_dagster.progress import LOGGER
 from analytics_dagster.redaction import URLLIB3_LOGGERS, redacted_logs
 
@@ -113,15 +114,26 @@ class Transport:
         self._clock = clock
         self._give_up_at = clock.monotonic() + self._limits.resource
         self.readers = readers
+        self._origin = Origin(self.base_url, self._authentication)
         self._pool = connection_pool(self.base_url, self._limits, readers)
+        self._deadlines = Deadlines()
         self._gate = gate or Gate(clock=clock)
+        self._retrying = tenacity.Retrying(
+            stop=lambda state: state.attempt_number > self._retries,
+            wait=_wait,
+            retry=tenacity.retry_if_exception(lambda error: getattr(error, "transient", False)),
+            before_sleep=self._count_retry,
+            sleep=clock.sleep,
+            reraise=True,
+        )
 
     @contextmanager
     def open(self) -> Iterator[Transport]:
         """Within the block urllib3's log is redacted; at its end the connections are closed."""
         with redacted_logs(self.redactor, *URLLIB3_LOGGERS):
             try:
-                yield self
+                with self._deadlines:
+                    yield self
             finally:
                 # Readers whose page nobody waits for any more try nothing again.
                 self._retries = 0
@@ -142,13 +154,13 @@ class Transport:
         Raises:
             ApiError: after the last retry, or at once where a retry cannot help.
         """
-        below = url if urlsplit(url).scheme else f"{self.base_url}/{url.lstrip('/')}"
+        query = urlencode(params)
         try:
-            target = self._same_origin(self.base_url, below, shown=self.base_url)
+            target = self._origin.url(self.base_url, self._absolute(url), shown=self.base_url)
             # A link of the API may hold a row: in messages only our own parameters are shown.
-            shown = _with_query(target.partition("?")[0], params)
-            target = _with_query(target, params)
-            parsed: T = self._retrying()(self._attempt, target, shown, parse, headers or {})
+            shown = _with_query(target.partition("?")[0], query)
+            target = _with_query(target, query)
+            parsed: T = self._retrying(self._attempt, target, shown, parse, headers or {})
         except ApiError as error:
             is_told = error.transient and self._retries > 0
             tried = f" It was tried {self._retries + 1} times." if is_told else ""
@@ -156,15 +168,8 @@ class Transport:
             raise
         return parsed
 
-    def _retrying(self) -> tenacity.Retrying:
-        return tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(self._retries + 1),
-            wait=_wait,
-            retry=tenacity.retry_if_exception(lambda error: getattr(error, "transient", False)),
-            before_sleep=self._count_retry,
-            sleep=self._clock.sleep,
-            reraise=True,
-        )
+    def _absolute(self, url: str) -> str:
+        return url if urlsplit(url).scheme else f"{self.base_url}/{url.lstrip('/')}"
 
     def _count_retry(self, state: tenacity.RetryCallState) -> None:
         self._check_time(state.upcoming_sleep)
@@ -189,7 +194,7 @@ class Transport:
             answer = self._exchange(url, shown, headers)
             if answer.status not in (301, 302, 303, 307, 308):
                 break
-            url = self._same_origin(url, answer.headers.get("location", ""), shown)
+            url = self._origin.url(url, answer.headers.get("location", ""), shown)
             shown = f"{asked}, redirected"
         else:
             raise RedirectError(f"{asked}: more than {MAX_REDIRECTS} redirects, one after another")
@@ -209,7 +214,7 @@ class Transport:
         failure: Exception | None = None
         answer = None
         left = self._give_up_at - self._clock.monotonic()
-        with Deadline(min(self._limits.total, left)) as deadline:
+        with self._deadlines.exchange(min(self._limits.total, left)) as deadline:
             try:
                 answer = self._request(url, shown, headers)
             except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
@@ -233,7 +238,7 @@ class Transport:
     def _request(self, url: str, shown: str, headers: Mapping[str, str]) -> Answer:
         response = self._pool.request(
             "GET",
-            _with_query(url, self._authentication.params),
+            _with_query(url, self._authentication.query),
             headers={**self._headers, **headers, **self._authentication.headers},
             preload_content=False,
             redirect=False,
@@ -249,29 +254,6 @@ class Transport:
         headers = {name.lower(): text(value) for name, value in answer.headers.items()}
         return Answer(answer.status, headers, self.redactor.body(answer.body))
 
-    def _same_origin(self, base: str, location: str, shown: str) -> str:
-        """The absolute location, without the key that the API may have put into it.
-
-        Raises:
-            RedirectError: the location is on another host, port or scheme, or no URL.
-        """
-        led = "what is no URL"
-        try:
-            target = urlsplit(urljoin(base, location))
-            # Redacted as a whole: a key with a slash in it would be cut in two.
-            told = urlsplit(urljoin(base, self.redactor.text(location)))
-            led = f"{told.scheme}://{told.netloc.rpartition('@')[2]}"
-            is_same = _origin(target) == _origin(urlsplit(self.base_url))
-        except ValueError:
-            is_same = False
-        if not is_same:
-            raise RedirectError(
-                f"{shown}: the API leads to {led}; the key is not sent to "
-                "another host. Set ANALYTICS_API_BASE_URL to the host that is meant."
-            )
-        netloc, query = urlsplit(self.base_url).netloc, self._authentication.stripped(target.query)
-        return urlunsplit((target.scheme, netloc, target.path, query, ""))
-
 
 def _asks_to_wait(error: StatusError) -> bool:
     """Whether the API wants no request for a while, from any reader."""
@@ -285,14 +267,8 @@ def _wait(state: tenacity.RetryCallState) -> float:
     return backoff if asked is None else asked
 
 
-def _origin(url: SplitResult) -> tuple[str, str | None, int | None]:
-    return url.scheme, url.hostname, url.port or {"http": 80, "https": 443}.get(url.scheme)
-
-
-def _with_query(url: str, params: Mapping[str, Any]) -> str:
-    if not params:
-        return url
-    return f"{url}{'&' if urlsplit(url).query else '?'}{urlencode(params)}"
+def _with_query(url: str, query: str) -> str:
+    return f"{url}{'&' if '?' in url else '?'}{query}" if query else url
 
 
 def _read(response: urllib3.BaseHTTPResponse, url: str) -> bytes:

@@ -10,7 +10,7 @@ from logging import Logger
 import tenacity
 import urllib3
 
-from analytics_dagster.connections import Deadline, TimeLimits, connection_pool
+from analytics_dagster.connections import Deadlines, TimeLimits, connection_pool
 from analytics_dagster.errors import SettingError
 from analytics_dagster.redaction import URLLIB3_LOGGERS, Redactor, redacted_logs
 
@@ -61,7 +61,7 @@ def post(webhook: str, text: str) -> str:
 
 def _post_once(webhook: str, body: str) -> int:
     headers = {"Content-Type": "application/json"}
-    with Deadline(_LIMITS.total):
+    with Deadlines() as deadlines, deadlines.exchange(_LIMITS.total):
         response = connection_pool(webhook, _LIMITS).request(
             "POST", webhook, body=body, headers=headers, redirect=False
         )
