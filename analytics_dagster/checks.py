@@ -7,18 +7,15 @@ warning.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from tempfile import TemporaryDirectory
 
 import dagster as dg
 
 from analytics_dagster import load_checks, table_checks
 from analytics_dagster.api_spec import REJECTED_ROWS, ApiSpec, Resource
 from analytics_dagster.assets import key_of
-from analytics_dagster.loading import pipeline_for
 from analytics_dagster.table import Table
 from analytics_dagster.verdicts import Evidence, Figures, Verdict
 from analytics_dagster.warehouse import Warehouse
-from analytics_dagster.working_folder import prefix_of
 
 LOADS_COMPARED = 20
 
@@ -79,12 +76,8 @@ def _opened(resource: Resource, warehouse: Warehouse) -> Iterator[Table | None]:
     if not warehouse.path().exists():
         yield None
         return
-    with (
-        TemporaryDirectory(prefix=prefix_of(warehouse, resource.name)) as folder,
-        warehouse.writing() as duckdb,
-        Table.opened(pipeline_for(resource.name, duckdb, folder), resource) as table,
-    ):
-        yield table if table.rows() is not None else None
+    with warehouse.writing() as destination, Table.opened(resource, destination) as table:
+        yield table if table.exists() else None
 
 
 def _judged(

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import dlt
+from dlt.common.schema.typing import TTableSchemaColumns
 
 from analytics_dagster.api_config import SMALLEST_REFRESH
-from analytics_dagster.api_spec import Resource
+from analytics_dagster.api_spec import REJECTED_ROWS, Resource
 from analytics_dagster.errors import (
     SandboxOverDataError,
     ShrunkenError,
@@ -84,8 +85,9 @@ def load(  # noqa: PLR0913  three of them have defaults
         with warehouse.writing() as destination:
             pipeline = pipeline_for(resource.name, destination, folder)
             pipeline.sync_destination()
-            with Table.opened(pipeline, resource) as table:
-                table.mend()
+            known = _known_columns(pipeline)
+            with Table.opened(resource, destination, known) as table:
+                _mend(pipeline, table)
                 before = _Before.of(pipeline, table, mode)
         if made_up and before.made_up is False:
             raise SandboxOverDataError(
@@ -103,7 +105,7 @@ def load(  # noqa: PLR0913  three of them have defaults
         state = {_MADE_UP: made_up, _CURSOR: cursor and cursor.isoformat()}
         with warehouse.writing() as destination:
             pipeline.destination = destination
-            with Table.opened(pipeline, resource) as table:
+            with Table.opened(resource, destination, known) as table:
                 deleted = _compare(resource, landed, table, before, since)
                 if before.replaces or landed.rows or landed.rejected or state != before.state:
                     source = landed_source(resource, landed, state, replaces=before.replaces)
@@ -111,6 +113,25 @@ def load(  # noqa: PLR0913  three of them have defaults
                     pipeline.normalize()
                     pipeline.load().raise_on_failed_jobs()
                 return Loaded(landed, table.rows() or 0, since, cursor, deleted)
+
+
+def _known_columns(pipeline: dlt.Pipeline) -> TTableSchemaColumns:
+    """The columns of the table, as earlier loads left them."""
+    name, schemas = pipeline.pipeline_name, pipeline.schemas
+    is_known = name in schemas and name in schemas[name].tables
+    return schemas[name].get_table_columns(name) if is_known else {}
+
+
+def _mend(pipeline: dlt.Pipeline, table: Table) -> None:
+    """Makes tables anew that were loaded before and that somebody dropped.
+
+    dlt takes the schema that it stored for what is there.
+    """
+    name, schemas = pipeline.pipeline_name, pipeline.schemas
+    loaded = {name, REJECTED_ROWS} & schemas[name].tables.keys() if name in schemas else set()
+    if not all(map(table.exists, loaded)):
+        with pipeline.destination_client() as client:
+            client.update_stored_schema(force=True)
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,10 @@ from dlt.common.schema.typing import TColumnSchema, TTableSchemaColumns
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 from dlt.destinations.sql_client import SqlClientBase
 
-from analytics_dagster.api_spec import REJECTED_ROWS, Column, DataType, Resource
+from analytics_dagster.api_spec import Column, DataType, Resource
 from analytics_dagster.columns import api_name
 from analytics_dagster.sql import copied, literal, names, parquet, quoted
+from analytics_dagster.warehouse import DATASET, AnyDestination
 
 # DuckDB refuses JSON that escapes half a surrogate pair, and quotes all of it. What the first
 # group finds is kept: an escaped backslash, or a whole pair.
@@ -25,47 +26,48 @@ _KEPT = r"\1"
 
 
 class Table:
-    """The table that the pipeline of a resource loads, asked through a connection of dlt's."""
+    """The table of a resource, asked through a connection of dlt's.
+
+    `known` are the columns of earlier loads, as dlt keeps them.
+    """
 
     def __init__(
-        self, pipeline: dlt.Pipeline, resource: Resource, client: SqlClientBase[Any]
+        self, resource: Resource, client: SqlClientBase[Any], known: TTableSchemaColumns
     ) -> None:
-        self._pipeline = pipeline
         self._resource = resource
         self._client = client
+        self._known = known
 
     @classmethod
     @contextmanager
-    def opened(cls, pipeline: dlt.Pipeline, resource: Resource) -> Iterator[Table]:
+    def opened(
+        cls,
+        resource: Resource,
+        destination: AnyDestination,
+        known: TTableSchemaColumns | None = None,
+    ) -> Iterator[Table]:
         """The table, while the block runs; to be used within `Warehouse.writing`."""
-        with pipeline.sql_client() as client:
-            yield cls(pipeline, resource, client)
+        dataset = dlt.dataset(destination, DATASET, dlt.Schema(resource.name))
+        with dataset.sql_client as client:
+            yield cls(resource, client, known or {})
 
     def rows(self) -> int | None:
         """The number of rows, or None when there is no table."""
-        return self._count(self._resource.name)
+        return self._number("SELECT count(*) FROM {table}") if self.exists() else None
 
-    def mend(self) -> None:
-        """Makes tables anew that were loaded before and that somebody dropped.
-
-        dlt takes the schema that it stored for what is there.
-        """
-        if self._resource.name not in self._pipeline.schemas:
-            return
-        tables = self._pipeline.schemas[self._resource.name].tables
-        if any(
-            self._count(name) is None
-            for name in (self._resource.name, REJECTED_ROWS)
-            if name in tables
-        ):
-            with self._pipeline.destination_client() as client:
-                client.update_stored_schema(force=True)
+    def exists(self, name: str = "") -> bool:
+        """Whether there is such a table in the dataset; without a name, that of the resource."""
+        try:
+            self._rows_of("SELECT 1 FROM {table} LIMIT 0", name)
+        except DatabaseUndefinedRelation:
+            return False
+        return True
 
     def undeclared_columns(self) -> dict[str, Column]:
         """The columns that earlier loads added, or declared."""
         return {
             name: _described(hints)
-            for name, hints in self._columns().items()
+            for name, hints in self._known.items()
             if name not in self._resource.columns and hints.get("data_type") in get_args(DataType)
         }
 
@@ -74,7 +76,7 @@ class Table:
         if not conditions:
             return {}
         counted = ", ".join(f"count(*) FILTER (WHERE {each})" for each in conditions.values())
-        [row] = self._rows_of(f"SELECT {counted} FROM {{table}}", self._resource.name)
+        [row] = self._rows_of(f"SELECT {counted} FROM {{table}}")
         return dict(zip(conditions, row, strict=True))
 
     def keys(self, condition: str, most: int) -> list[Any]:
@@ -83,13 +85,14 @@ class Table:
         """
         key = names(self._resource.primary_key)
         query = f"SELECT {key} FROM {{table}} WHERE {condition} ORDER BY {key} LIMIT {most}"
-        rows = self._rows_of(query, self._resource.name)
+        rows = self._rows_of(query)
         return [row[0] if len(row) == 1 else list(row) for row in rows]
 
     def with_values(self, columns: Iterable[str]) -> list[str]:
         """Those of the columns that any row has a value in."""
-        known = self._columns()
-        conditions = {name: f"{quoted(name)} IS NOT NULL" for name in columns if name in known}
+        conditions = {
+            name: f"{quoted(name)} IS NOT NULL" for name in columns if name in self._known
+        }
         return [name for name, count in self.counts(conditions).items() if count]
 
     def missing(self, file: Path) -> int:
@@ -124,10 +127,9 @@ class Table:
         A row that the table has in a newer version, if not one from the future, is left out as
         well. With `since` only newer rows of the table are compared; the file has no older ones.
         """
-        old_columns = self._columns()
         unchanged = [
             f"new.{quoted(name)} IS NOT DISTINCT FROM "
-            + (f"old.{quoted(name)}" if name in old_columns else "NULL")
+            + (f"old.{quoted(name)}" if name in self._known else "NULL")
             for name in pq.read_schema(file).names
         ]
         kept, recent = _no_row_of("old", unchanged), ""
@@ -145,24 +147,12 @@ class Table:
         )
         return changed, self._number(copied(query, changed))
 
-    def _columns(self) -> TTableSchemaColumns:
-        schemas, name = self._pipeline.schemas, self._resource.name
-        if name not in schemas or name not in schemas[name].tables:
-            return {}
-        return schemas[name].get_table_columns(name)
-
-    def _count(self, table: str) -> int | None:
-        try:
-            return self._number("SELECT count(*) FROM {table}", table)
-        except DatabaseUndefinedRelation:
-            return None
-
-    def _number(self, query: str, name: str = "") -> int:
-        [[number]] = self._rows_of(query, name or self._resource.name) or [[0]]
+    def _number(self, query: str) -> int:
+        [[number]] = self._rows_of(query) or [[0]]
         return int(number)
 
-    def _rows_of(self, query: str, name: str) -> Sequence[Sequence[Any]]:
-        table = self._client.make_qualified_table_name(name)
+    def _rows_of(self, query: str, name: str = "") -> Sequence[Sequence[Any]]:
+        table = self._client.make_qualified_table_name(name or self._resource.name)
         return self._client.execute_sql(query.replace("{table}", table)) or []
 
 

@@ -12,21 +12,15 @@ from tempfile import TemporaryDirectory, gettempdir
 from analytics_dagster.warehouse import Warehouse
 
 
-def prefix_of(warehouse: Warehouse, resource: str) -> str:
-    """How the names of all temporary folders begin that are about a resource in this file."""
-    owner = sha256(f"{warehouse.path()}\n{resource}".encode()).hexdigest()[:12]
-    return f"analytics_dagster_{owner}_"
-
-
 @contextmanager
 def working_folder(warehouse: Warehouse, resource: str) -> Iterator[str]:
     """A new folder, gone after the block; and those of loads that were killed are gone before it.
 
     To be used within `Warehouse.one_load`: no other load of the resource into this file lives
-    then, so whatever folder there is of one was left behind. Checks that are at work may lose
-    theirs: there is nothing in it.
+    then, so whatever folder there is of one was left behind.
     """
-    prefix = prefix_of(warehouse, resource)
+    owner = sha256(f"{warehouse.path()}\n{resource}".encode()).hexdigest()[:12]
+    prefix = f"analytics_dagster_{owner}_"
     for left in Path(gettempdir()).glob(f"{prefix}*"):
         shutil.rmtree(left, ignore_errors=True)
     with TemporaryDirectory(prefix=prefix) as folder:
