@@ -8,15 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import dlt
+from dlt.common.schema.typing import TWriteDispositionConfig
 from dlt.extract.resource import DltResource
 from dlt.extract.source import DltSource
 
 from analytics_dagster.api_spec import REJECTED_ROWS, Column, Resource
 from analytics_dagster.contract import REJECTED_COLUMNS
 from analytics_dagster.landing import Landed
+
+# Each landed file has a key once; looking for doubles again would take time and memory.
+_MERGE: TWriteDispositionConfig = {
+    "disposition": "merge",
+    "strategy": "delete-insert",
+    "deduplicated": True,
+}
 
 
 def described_source(resource: Resource) -> DltSource:
@@ -38,7 +46,7 @@ def landed_source(
         yield _imported(landed.accepted, landed.rows + landed.rows_kept)
 
     columns = _hints({**resource.columns, **landed.findings.undeclared})
-    disposition: Literal["merge", "replace"] = "replace" if replaces else "merge"
+    disposition: TWriteDispositionConfig = "replace" if replaces else _MERGE
     parts = [_table(resource.name, rows, resource.primary_key, columns, disposition)]
     if landed.rejected:
         rejected = [_imported(landed.rejected, landed.findings.rejected)]
@@ -55,7 +63,7 @@ def _table(
     data: Any,
     key: list[str],
     columns: Any,
-    write_disposition: Literal["merge", "replace"] = "merge",
+    write_disposition: TWriteDispositionConfig = _MERGE,
 ) -> DltResource:
     table: DltResource = dlt.resource(
         data,
