@@ -24,6 +24,7 @@
         ├── OverlapError          another run loads the same resource
         ├── WarehouseLockedError
         ├── DiskFullError         no space for the file, or for the rows on their way
+        ├── MemoryLimitError      DuckDB needs more memory than a load may take
         └── LoadError             dlt or the database refused the load
 
 A message says what is wrong, with which value, and what to do next. It never holds the key
@@ -149,6 +150,10 @@ class WarehouseLockedError(WarehouseError):
 
 class DiskFullError(WarehouseError):
     """There is no space left for the DuckDB file, or for the rows on their way there."""
+
+
+class MemoryLimitError(WarehouseError):
+    """DuckDB needs more memory than a load may take."""
 
 
 class LoadError(WarehouseError):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from threading import Lock
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Condition
 from typing import Any
 
 MINUTE = 60.0
@@ -13,34 +15,64 @@ MINUTE = 60.0
 class Gate:
     """Lets requests through: within a budget, and not while the API asks to wait.
 
+    After that, half as many requests as before may be under way at the same time; and one more
+    whenever as many as that were answered, until all are allowed again.
+
     Args:
         per_minute: requests within any 60 seconds; 0 for as many as there are.
+        at_once: requests that may be under way at the same time.
         clock: the `time` module, or what stands in for it.
     """
 
-    def __init__(self, per_minute: int = 0, clock: Any = time) -> None:
+    def __init__(self, per_minute: int = 0, at_once: int = 1, clock: Any = time) -> None:
         self._clock = clock
-        self._lock = Lock()
         self._opens_at = 0.0
         self._sent: deque[float] = deque(maxlen=per_minute)
+        self._under_way = 0
+        self._at_once = at_once
+        self._allowed: float = at_once
+        self._changed = Condition()
+
+    @contextmanager
+    def request(self, give_up_at: float) -> Iterator[float]:
+        """Waits for its turn, but not beyond a moment, and gives the seconds waited.
+
+        The request is sent and answered within the block.
+        """
+        began = self._clock.monotonic()
+        self._wait_for_place(give_up_at)
+        try:
+            self._wait_for_turn(self._turn(self._clock.monotonic()), give_up_at)
+            yield self._clock.monotonic() - began
+        finally:
+            with self._changed:
+                self._under_way -= 1
+                if self._clock.monotonic() >= self._opens_at:
+                    self._allowed = min(self._allowed + 1 / self._allowed, self._at_once)
+                self._changed.notify_all()
 
     def close_for(self, seconds: float) -> None:
-        """Lets nobody through for so long, from now on."""
-        with self._lock:
-            self._opens_at = max(self._opens_at, self._clock.monotonic() + seconds)
+        """Lets nobody through for so long, from now on, and then fewer at the same time."""
+        now = self._clock.monotonic()
+        with self._changed:
+            # What was under way together is told to wait together: that is one reason, not many.
+            if now >= self._opens_at:
+                self._allowed = max(self._allowed / 2, 1)
+            self._opens_at = max(self._opens_at, now + seconds)
 
-    def pass_through(self, give_up_at: float) -> float:
-        """Waits for its turn, but not beyond a moment; returns the seconds waited."""
-        began = self._clock.monotonic()
-        turn = self._turn(began)
+    def _wait_for_place(self, give_up_at: float) -> None:
+        with self._changed:
+            while self._under_way + 1 > self._allowed and self._clock.monotonic() < give_up_at:
+                self._changed.wait(1)
+            self._under_way += 1
+
+    def _wait_for_turn(self, turn: float, give_up_at: float) -> None:
         while (now := self._clock.monotonic()) < min(max(turn, self._opens_at), give_up_at):
             self._clock.sleep(min(max(turn, self._opens_at), give_up_at) - now)
-        waited: float = now - began
-        return waited
 
     def _turn(self, now: float) -> float:
         """Takes the next place within the budget."""
-        with self._lock:
+        with self._changed:
             is_full = len(self._sent) == self._sent.maxlen != 0
             turn = max(now, self._sent[0] + MINUTE) if is_full else now
             self._sent.append(turn)

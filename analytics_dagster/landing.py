@@ -14,7 +14,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -25,6 +24,7 @@ from analytics_dagster.contract import Contract, Findings
 from analytics_dagster.envelope import Page
 from analytics_dagster.errors import TooManyRejectedError
 from analytics_dagster.pages import Reading, read_whole
+from analytics_dagster.scratch import Scratch
 from analytics_dagster.sql import copied, names, parquet, quoted
 from analytics_dagster.transport import Transport
 
@@ -73,10 +73,10 @@ def land(
     resource: Resource,
     transport: Transport,
     undeclared: Mapping[str, Column],
-    folder: Path,
+    scratch: Scratch,
     since: datetime | None,
 ) -> Landed:
-    """Reads all rows, or those since a moment, into parquet files in the folder.
+    """Reads all rows, or those since a moment, into parquet files.
 
     `undeclared` are the columns that the table has beside the declared ones.
 
@@ -91,8 +91,8 @@ def land(
         started = datetime.now(timezone.utc)
         contract = Contract(resource, undeclared)
         landed = Landed(reading, contract.findings)
-        accepted = _Files(folder / f"accepted_{reading.readings}")
-        rejected = _Files(folder / f"rejected_{reading.readings}")
+        accepted = _Files(scratch.folder / f"accepted_{reading.readings}")
+        rejected = _Files(scratch.folder / f"rejected_{reading.readings}")
         with closing(accepted), closing(rejected):
             for rows in _gathered(pages):
                 batch = contract.batch(rows)
@@ -102,7 +102,7 @@ def land(
                 accepted.write(kept)
                 if batch.rejected.num_rows:
                     rejected.write(batch.rejected)
-        landed.accepted, landed.rows, repeated = _one_row_per_key(resource, accepted.paths)
+        landed.accepted, landed.rows, repeated = _one_row_per_key(resource, accepted.paths, scratch)
         landed.duplicates = repeated + contract.findings.duplicates
         landed.rejected = next(iter(rejected.paths), None)
         return landed
@@ -149,7 +149,9 @@ class _Files:
             self._writer.close()
 
 
-def _one_row_per_key(resource: Resource, files: list[Path]) -> tuple[Path, int, int]:
+def _one_row_per_key(
+    resource: Resource, files: list[Path], scratch: Scratch
+) -> tuple[Path, int, int]:
     """One file with the newest row of each key, else the one that came last.
 
     Its rows, and those that are left out, are counted beside it.
@@ -159,7 +161,7 @@ def _one_row_per_key(resource: Resource, files: list[Path]) -> tuple[Path, int, 
     order = [f"{quoted(incremental.column)} DESC"] if incremental else []
     newest_first = ", ".join([*order, "file_index DESC", "file_row_number DESC"])
     rows = parquet(*files)
-    with duckdb.connect(config={"temp_directory": str(files[0].parent)}) as connection:
+    with scratch.connect() as connection:
         distinct = f"SELECT count(*) FROM (SELECT DISTINCT {key} FROM {rows})"
         query = f"SELECT count(*), ({distinct}) FROM {rows}"
         [[found, kept]] = connection.execute(query).fetchall()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import duckdb
 
-from analytics_dagster.errors import AnalyticsError, LoadError
+from analytics_dagster.errors import AnalyticsError, LoadError, MemoryLimitError
 from analytics_dagster.full_disk import full_disk
 from analytics_dagster.redaction import Redactor
 
@@ -35,6 +35,7 @@ def our_errors(redactor: Redactor, *folders: Path) -> Iterator[None]:
         failure = (
             _ours(error)
             or full_disk(error, *folders)
+            or _out_of_memory(error)
             or LoadError(redactor.text(_described(error)))
         )
     finally:
@@ -55,6 +56,17 @@ def _ours(error: BaseException | None) -> AnalyticsError | None:
     while error is not None and not isinstance(error, AnalyticsError):
         error = error.__cause__ or error.__context__
     return error
+
+
+def _out_of_memory(error: BaseException | None) -> MemoryLimitError | None:
+    while error is not None and "Out of Memory Error" not in str(error):
+        error = error.__cause__ or error.__context__
+    if error is None:
+        return None
+    return MemoryLimitError(
+        "DuckDB needs more memory than it may take. Each table has its old rows or the new ones, "
+        "never some of both. Set memory_mb of the resource `warehouse` higher, and run again."
+    )
 
 
 def _described(error: BaseException) -> str:

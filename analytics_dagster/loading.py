@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any, Literal
 
 import dlt
@@ -79,11 +78,11 @@ def load(  # noqa: PLR0913  three of them have defaults
     """
     with (
         warehouse.one_load(resource.name),
-        working_folder(warehouse, resource.name) as folder,
-        our_errors(transport.redactor, warehouse.path().parent, Path(folder).parent),
+        working_folder(warehouse, resource.name) as scratch,
+        our_errors(transport.redactor, warehouse.path().parent, scratch.folder.parent),
     ):
         with warehouse.writing() as destination:
-            pipeline = pipeline_for(resource.name, destination, folder)
+            pipeline = pipeline_for(resource.name, destination, str(scratch.folder))
             pipeline.sync_destination()
             known = _known_columns(pipeline)
             with Table.opened(resource, destination, known) as table:
@@ -98,7 +97,7 @@ def load(  # noqa: PLR0913  three of them have defaults
         if before.made_up and not made_up:
             before = _Before(rows=0, replaces=True)
         since = before.since(resource)
-        landed = land(resource, transport, table.undeclared_columns(), Path(folder), since)
+        landed = land(resource, transport, table.undeclared_columns(), scratch, since)
         if before.replaces and not allow_shrink:
             _check_shrunken(resource, before, landed)
         cursor = before.moved_cursor(landed.newest)

@@ -43,7 +43,10 @@ class AnalyticsApi(dg.ConfigurableResource["AnalyticsApi"]):
         "bundled sandbox.",
     )
     readers: int = Field(
-        default=8, ge=1, le=64, description="Pages that are read at the same time, at most."
+        default=8,
+        ge=1,
+        le=64,
+        description="Requests at the same time, at most; fewer after the API asked to wait.",
     )
     requests_per_minute: int = Field(
         default=0, ge=0, description="Requests within any 60 seconds, at most; 0 for no limit."
@@ -93,7 +96,7 @@ class AnalyticsApi(dg.ConfigurableResource["AnalyticsApi"]):
             SettingError: the base URL is no URL, or there is a key and no base URL.
             MissingApiKeyError: there is a base URL and no key, or the two are mixed up.
         """
-        self._gate = Gate(self.requests_per_minute)
+        self._gate = Gate(self.requests_per_minute, self.readers)
         if self.is_sandbox:
             from analytics_dagster.sandbox.server import serve
 

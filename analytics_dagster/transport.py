@@ -46,7 +46,9 @@ T = TypeVar("T")
 
 @dataclass
 class Traffic:
-    """What was sent and waited for so far; `seconds_waited` are the waits before retries."""
+    """What was sent and waited for so far; `seconds_waited` are the waits
+    before retries and for the gate, those of all readers together.
+    """
 
     requests: int = 0
     retries: int = 0
@@ -62,7 +64,7 @@ class Traffic:
 
     def told(self) -> str:
         """The retries and waits in words, if there were any."""
-        if not self.retries:
+        if not self.retries and self.seconds_waited < 1:
             return ""
         return f"; {self.retries} retries, {self.seconds_waited:.0f} s waited"
 
@@ -117,7 +119,7 @@ class Transport:
         self._origin = Origin(self.base_url, self._authentication)
         self._pool = connection_pool(self.base_url, self._limits, readers)
         self._deadlines = Deadlines()
-        self._gate = gate or Gate(clock=clock)
+        self._gate = gate or Gate(at_once=readers, clock=clock)
         self._retrying = tenacity.Retrying(
             stop=lambda state: state.attempt_number > self._retries,
             wait=_wait,
@@ -208,9 +210,12 @@ class Transport:
         raise MalformedBodyError(f"{shown}: {problem}")
 
     def _exchange(self, url: str, shown: str, headers: Mapping[str, str]) -> Answer:
-        waited = self._gate.pass_through(self._give_up_at)
-        self.traffic.add(requests=1, seconds_waited=waited)
-        self._check_time()
+        with self._gate.request(self._give_up_at) as waited:
+            self.traffic.add(requests=1, seconds_waited=waited)
+            self._check_time()
+            return self._answered(url, shown, headers)
+
+    def _answered(self, url: str, shown: str, headers: Mapping[str, str]) -> Answer:
         failure: Exception | None = None
         answer = None
         left = self._give_up_at - self._clock.monotonic()

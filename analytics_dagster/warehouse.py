@@ -18,6 +18,7 @@ from dlt.destinations.impl.duckdb.configuration import DuckDbCredentials
 from filelock import BaseFileLock, FileLock, Timeout
 from pydantic import Field
 
+from analytics_dagster import scratch
 from analytics_dagster.errors import (
     OverlapError,
     SettingError,
@@ -55,6 +56,11 @@ class Warehouse(dg.ConfigurableResource[None]):
         default=600,
         gt=0,
         description="Seconds to wait while another run loads the same resource.",
+    )
+    memory_mb: int = Field(
+        default=384,
+        ge=128,
+        description="Megabytes that DuckDB may take during a load, beside what Python takes.",
     )
 
     def path(self) -> Path:
@@ -153,7 +159,7 @@ class Warehouse(dg.ConfigurableResource[None]):
             WarehousePathError: the file cannot be opened or created.
         """
         path = self.path()
-        with duckdb.connect(config={"temp_directory": f"{path}.tmp"}) as connection:
+        with scratch.connect(Path(f"{path}.tmp"), self.memory_mb) as connection:
             self._attach(connection, path, time.monotonic() + self.lock_timeout)
             credentials = DuckDbCredentials(connection, local_config={"schema": f"{CATALOG}.main"})
             yield dlt.destinations.duckdb(

@@ -9,11 +9,12 @@ from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 
+from analytics_dagster.scratch import Scratch
 from analytics_dagster.warehouse import Warehouse
 
 
 @contextmanager
-def working_folder(warehouse: Warehouse, resource: str) -> Iterator[str]:
+def working_folder(warehouse: Warehouse, resource: str) -> Iterator[Scratch]:
     """A new folder, gone after the block; and those of loads that were killed are gone before it.
 
     To be used within `Warehouse.one_load`: no other load of the resource into this file lives
@@ -24,4 +25,4 @@ def working_folder(warehouse: Warehouse, resource: str) -> Iterator[str]:
     for left in Path(gettempdir()).glob(f"{prefix}*"):
         shutil.rmtree(left, ignore_errors=True)
     with TemporaryDirectory(prefix=prefix) as folder:
-        yield folder
+        yield Scratch(Path(folder), warehouse.memory_mb)

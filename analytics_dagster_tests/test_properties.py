@@ -14,9 +14,11 @@ from typing import Any, cast, get_args
 
 import orjson
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from analytics_dagster import read_ahead
 from analytics_dagster.api_config import REST_API
 from analytics_dagster.api_reader import read_spec
 from analytics_dagster.api_spec import ApiSpec, DataType, PageNumberPaginator, Resource
@@ -25,6 +27,7 @@ from analytics_dagster.envelope import Page, document_of
 from analytics_dagster.errors import ApiConfigError, ApiError, ContractError, FieldCollisionError
 from analytics_dagster.landing import land
 from analytics_dagster.pages import Reading, read_whole
+from analytics_dagster.scratch import Scratch
 from analytics_dagster.transport import Answer, Traffic, Transport
 from analytics_dagster.values import arrow_type
 
@@ -153,7 +156,9 @@ def test_whatever_json_is_landed_every_row_is_counted_in_one_place(
     )
     with TemporaryDirectory() as folder:
         try:
-            landed = land(resource, cast(Transport, Script()), {}, Path(folder), since)
+            landed = land(
+                resource, cast(Transport, Script()), {}, Scratch(Path(folder), 384), since
+            )
         except (ApiError, ContractError):
             return
         keys = pq.read_table(landed.accepted)["id"].to_pylist()
@@ -228,6 +233,13 @@ class Server:
             self.rows.insert(at * 7 % len(self.rows), self.rows.pop(at % len(self.rows)))
         elif kind == "reverse":
             self.rows.reverse()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def every_page_is_waited_for() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(read_ahead, "QUICK", 0)
+        yield
 
 
 RESOURCE = Resource.model_validate(

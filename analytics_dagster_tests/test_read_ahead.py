@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from analytics_dagster import envelope, read_ahead
 from analytics_dagster.api_spec import ApiSpec, Resource
 from analytics_dagster.envelope import Page
 from analytics_dagster.errors import StatusError
@@ -16,10 +18,15 @@ from analytics_dagster.gate import Gate
 from analytics_dagster.pages import Reading, read_whole
 from analytics_dagster.transport import Transport
 from analytics_dagster_tests.conftest import TurnedClock, agents
-from analytics_dagster_tests.fake_api import Exchange, FakeApi, fault, status
+from analytics_dagster_tests.fake_api import Exchange, FakeApi, delay, fault, status
 
 AGENTS = "agents_overview"
 READERS = 8
+
+
+@pytest.fixture(autouse=True)
+def every_page_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(read_ahead, "QUICK", 0)
 
 
 @pytest.fixture
@@ -47,6 +54,7 @@ class Counted:
 
     def __init__(self) -> None:
         self.now = self.most = 0
+        self.together: list[tuple[float, int]] = []
         self._lock = threading.Lock()
 
     def __call__(self, exchange: Exchange) -> None:
@@ -55,6 +63,7 @@ class Counted:
             self.most = max(self.most, self.now)
         exchange.wait(0.05)
         with self._lock:
+            self.together.append((time.monotonic(), self.now))
             self.now -= 1
         exchange.wfile.write(b"".join(exchange.honest()))
 
@@ -165,12 +174,89 @@ def test_retry_after_holds_every_reader(
     assert transport.traffic.seconds_waited > 1
 
 
+def test_fewer_read_at_the_same_time_after_a_429_and_then_more_again(
+    api: FakeApi, transport: Transport, resource: Resource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of them at first; all of them when the API goes on to answer."""
+    monkeypatch.setattr("analytics_dagster.transport.BACKOFF_FACTOR", 0.1)
+    api.rows[AGENTS] = agents(9000)
+    counted = Counted()
+    api.always(AGENTS, counted)
+    api.on(AGENTS, status(429), at_offset=1980)
+    assert len(ids(resource, transport)) == 9000
+    _, tried_again = [r.at for r in api.requests if r.query["offset"] == "1980"]
+    after = [together for at, together in counted.together if at > tried_again]
+    assert max(after[:4]) <= READERS // 2
+    assert max(after) == READERS
+
+
+def test_who_answers_at_once_is_read_by_one(
+    api: FakeApi, transport: Transport, resource: Resource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On one connection: threads that need not wait only hinder each other."""
+    monkeypatch.setattr(read_ahead, "QUICK", 60)
+    api.rows[AGENTS] = agents(2000)
+    counted = Counted()
+    api.always(AGENTS, counted)
+    ids(resource, transport)
+    assert (counted.most, api.connections) == (1, 1)
+
+
+def test_a_body_is_parsed_once(
+    api: FakeApi, transport: Transport, resource: Resource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many bytes as came, whatever is looked for in them."""
+    api.rows[AGENTS] = agents(1000)
+    parsed: list[int] = []
+
+    class Counting:
+        @staticmethod
+        def loads(body: bytes) -> Any:
+            parsed.append(len(body))
+            return json.loads(body)
+
+    monkeypatch.setattr(envelope, "orjson", Counting)
+    sent: list[int] = []
+
+    @fault
+    def measured(exchange: Exchange) -> None:
+        answer = exchange.honest()
+        sent.append(len(answer[1]))
+        exchange.wfile.write(b"".join(answer))
+
+    api.always(AGENTS, measured())
+    ids(resource, transport)
+    assert sorted(parsed) == sorted(sent)
+
+
+def test_readers_that_nobody_waits_for_end_with_the_reading(
+    api: FakeApi, spec: ApiSpec, resource: Resource
+) -> None:
+    """A load that fails does not hang on answers that are still to come."""
+    api.rows[AGENTS] = agents(3000)
+    api.always(AGENTS, delay(60))
+    for offset in (0, 99):
+        api.on(AGENTS, delay(0), at_offset=offset)
+    api.on(AGENTS, status(400), at_offset=198)
+    began = time.monotonic()
+    with (
+        pytest.raises(StatusError, match="offset=198: HTTP 400"),
+        Transport(api.base_url, spec.client, api.key, readers=READERS).open() as transport,
+    ):
+        ids(resource, transport)
+    readers = [thread for thread in threading.enumerate() if thread.name.startswith("reader")]
+    for reader in readers:
+        reader.join(10)
+    assert time.monotonic() - began < 10
+
+
 def test_a_budget_is_kept_within_any_minute(clock: TurnedClock) -> None:
     """And used up: no more waiting than it takes."""
-    gate, sent = Gate(10, clock), []
+    gate, sent = Gate(10, clock=clock), []
     began = clock.monotonic()
     for _ in range(35):
-        gate.pass_through(began + 10_000)
+        with gate.request(began + 10_000):
+            pass
         sent.append(clock.monotonic())
     assert all(late - early >= 60 for early, late in zip(sent, sent[10:], strict=False))
     assert sent[-1] - began == pytest.approx(180)
@@ -178,7 +264,9 @@ def test_a_budget_is_kept_within_any_minute(clock: TurnedClock) -> None:
 
 def test_a_gate_waits_no_longer_than_the_resource_may_take(clock: TurnedClock) -> None:
     """The time limit of a resource counts for its waits, too."""
-    gate, began = Gate(0, clock), clock.monotonic()
+    gate, began = Gate(clock=clock), clock.monotonic()
     gate.close_for(500)
-    assert gate.pass_through(began + 20) == pytest.approx(20)
-    assert gate.pass_through(began + 1000) == pytest.approx(480)
+    with gate.request(began + 20) as waited:
+        assert waited == pytest.approx(20)
+    with gate.request(began + 1000) as waited:
+        assert waited == pytest.approx(480)
