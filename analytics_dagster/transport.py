@@ -277,12 +277,10 @@ def _with_query(url: str, query: str) -> str:
 
 
 def _read(response: urllib3.BaseHTTPResponse, url: str) -> bytes:
-    body = bytearray()
-    for chunk in response.stream(2**20):
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise OversizedBodyError(
-                f"{url}: the body is larger than {MAX_BODY_BYTES} bytes. Ask for smaller pages: "
-                "lower the paginator's limit in the REST API configuration."
-            )
-    return bytes(body)
+    body = response.read(MAX_BODY_BYTES + 1)
+    if len(body) > MAX_BODY_BYTES:
+        raise OversizedBodyError(
+            f"{url}: the body is larger than {MAX_BODY_BYTES} bytes. Ask for smaller pages: "
+            "lower the paginator's limit in the REST API configuration."
+        )
+    return body
