@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 import dagster as dg
 import dlt
@@ -17,15 +17,17 @@ from pydantic import Field
 
 from analytics_dagster.api_config import DESCRIPTIONS
 from analytics_dagster.api_spec import ApiSpec, Resource
-from analytics_dagster.loading import Mode, load, pipeline_for
+from analytics_dagster.description import described_source
 from analytics_dagster.metadata import declared_metadata, load_metadata
 from analytics_dagster.progress import Forward, heard_by
 from analytics_dagster.resources import SANDBOX_NOTICE, AnalyticsApi
-from analytics_dagster.source import described_source
 from analytics_dagster.timetable import timetable
 from analytics_dagster.warehouse import DATASET, Warehouse
 
 GROUP = "call_centre"
+
+
+Mode = Literal["incremental", "full_refresh"]
 
 
 class LoadConfig(dg.Config):
@@ -60,7 +62,9 @@ def build_assets(spec: ApiSpec) -> list[dg.AssetsDefinition]:
     )
     # The pipeline and the sources of the decorator only describe; each run makes its own.
     with TemporaryDirectory(prefix="analytics_dagster_") as folder:
-        pipeline = pipeline_for("description", Warehouse().description(), folder)
+        pipeline = dlt.pipeline(
+            "description", pipelines_dir=folder, destination=Warehouse().description()
+        )
     return [_build_asset(spec, resource, freshness, pipeline) for resource in spec.resources]
 
 
@@ -79,13 +83,16 @@ def _build_asset(
         analytics_api: AnalyticsApi,
         warehouse: Warehouse,
     ) -> Iterator[dg.MaterializeResult[Any]]:
+        # With it come Arrow and DuckDB, which a code location need not load.
+        from analytics_dagster.loading import load
+
         made_up = analytics_api.is_sandbox
         with heard_by(Forward(context.log)), analytics_api.connect(spec.client) as transport:
             loaded = load(
                 resource,
                 transport,
                 warehouse,
-                config.mode,
+                full_refresh=config.mode == "full_refresh",
                 allow_shrink=config.allow_shrink,
                 made_up=made_up,
             )

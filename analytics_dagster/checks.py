@@ -7,15 +7,18 @@ warning.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from analytics_dagster import load_checks, table_checks
 from analytics_dagster.api_spec import REJECTED_ROWS, ApiSpec, Resource
 from analytics_dagster.assets import key_of
-from analytics_dagster.table import Table
 from analytics_dagster.verdicts import Evidence, Figures, Verdict
 from analytics_dagster.warehouse import Warehouse
+
+if TYPE_CHECKING:
+    from analytics_dagster.table import Table
 
 LOADS_COMPARED = 20
 
@@ -71,8 +74,10 @@ def _build_checks(resource: Resource) -> dg.AssetChecksDefinition:
 
 
 @contextmanager
-def _opened(resource: Resource, warehouse: Warehouse) -> Iterator[Table | None]:
+def _opened(resource: Resource, warehouse: Warehouse) -> Iterator["Table | None"]:
     """The table, or None where there is none; a file that is not there is not made."""
+    from analytics_dagster.table import Table
+
     if not warehouse.path().exists():
         yield None
         return
@@ -85,7 +90,7 @@ def _judged(
     resource: Resource,
     warehouse: Warehouse,
     loads: list[Figures],
-    table: Table | None,
+    table: "Table | None",
 ) -> Verdict:
     if table is None and loads:
         return Verdict("the table was loaded and is gone: run full_refresh")

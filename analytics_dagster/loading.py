@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 
 import dlt
 from dlt.common.schema.typing import TTableSchemaColumns
@@ -29,15 +29,11 @@ from analytics_dagster.load_errors import our_errors
 from analytics_dagster.source import landed_source
 from analytics_dagster.table import Table
 from analytics_dagster.transport import Transport
-from analytics_dagster.warehouse import DATASET, AnyDestination, Warehouse
+from analytics_dagster.warehouse import DATASET, Warehouse
 from analytics_dagster.working_folder import working_folder
 
 _SMALLEST_SHARE = 0.5
 _MADE_UP, _CURSOR = "made_up", "cursor"
-
-
-Mode = Literal["incremental", "full_refresh"]
-"""Whether a load reads what is new and merges it, or reads everything and replaces the table."""
 
 
 @dataclass(frozen=True)
@@ -55,22 +51,19 @@ class Loaded:
     deleted: int | None
 
 
-def pipeline_for(name: str, destination: AnyDestination, folder: str) -> dlt.Pipeline:
-    """The dlt pipeline of a resource, named after it, with its working folder in `folder`."""
-    return dlt.pipeline(name, pipelines_dir=folder, destination=destination, dataset_name=DATASET)
-
-
 def load(  # noqa: PLR0913  three of them have defaults
     resource: Resource,
     transport: Transport,
     warehouse: Warehouse,
-    mode: Mode = "incremental",
     *,
+    full_refresh: bool = False,
     allow_shrink: bool = False,
     made_up: bool = False,
 ) -> Loaded:
-    """Reads a resource and merges it into its table, or replaces the table by it.
+    """Reads what is new of a resource and merges it into its table.
 
+    A full refresh reads everything and replaces the table, also by far fewer rows when it is
+    `allow_shrink`.
     `made_up` rows are the sandbox's: real ones replace them in any mode.
 
     Raises:
@@ -82,12 +75,17 @@ def load(  # noqa: PLR0913  three of them have defaults
         our_errors(transport.redactor, warehouse.path().parent, scratch.folder.parent),
     ):
         with warehouse.writing() as destination:
-            pipeline = pipeline_for(resource.name, destination, str(scratch.folder))
+            pipeline = dlt.pipeline(
+                resource.name,
+                pipelines_dir=str(scratch.folder),
+                destination=destination,
+                dataset_name=DATASET,
+            )
             pipeline.sync_destination()
             known = _known_columns(pipeline)
             with Table.opened(resource, destination, known) as table:
                 _mend(pipeline, table)
-                before = _Before.of(pipeline, table, mode)
+                before = _Before.of(pipeline, table, replaces=full_refresh)
         if made_up and before.made_up is False:
             raise SandboxOverDataError(
                 f"{warehouse.path()} holds rows of your API in {DATASET}.{resource.name}, and no "
@@ -153,10 +151,10 @@ class _Before:
         return datetime.fromisoformat(cursor) if cursor else None
 
     @classmethod
-    def of(cls, pipeline: dlt.Pipeline, table: Table, mode: Mode) -> _Before:
+    def of(cls, pipeline: dlt.Pipeline, table: Table, *, replaces: bool) -> _Before:
         """What is in the warehouse now."""
         state = pipeline.state.get("sources", {}).get(pipeline.pipeline_name, {})
-        return cls(table.rows() or 0, mode == "full_refresh", state)
+        return cls(table.rows() or 0, replaces, state)
 
     def since(self, resource: Resource) -> datetime | None:
         """Where to begin to read; None for all. The cursor of a table without rows is none."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from analytics_dagster.api_spec import Column, Resource
-from analytics_dagster.loading import Loaded
 from analytics_dagster.transport import Traffic
 from analytics_dagster.warehouse import DATASET
+
+if TYPE_CHECKING:
+    from analytics_dagster.loading import Loaded
 
 
 def declared_metadata(resource: Resource) -> dict[str, Any]:

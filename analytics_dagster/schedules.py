@@ -8,10 +8,9 @@ from dataclasses import replace
 import dagster as dg
 
 from analytics_dagster.api_spec import ApiSpec
-from analytics_dagster.assets import LoadConfig, key_of
+from analytics_dagster.assets import LoadConfig, Mode, key_of
 from analytics_dagster.in_flight import begun_since, in_flight, told
 from analytics_dagster.jobs import FULL_REFRESH, INCREMENTAL_LOAD
-from analytics_dagster.loading import Mode
 from analytics_dagster.timetable import Timetable, timetable
 from analytics_dagster.warehouse import Warehouse
 

@@ -1,8 +1,4 @@
-"""One resource as a dlt source: described for Dagster, or with the files to load.
-
-The source and its schema are named after the resource, so that resources share nothing but
-the dataset and the table of rejected rows.
-"""
+"""A landed reading as a dlt source: the files to load, and the state that counts with them."""
 
 from __future__ import annotations
 
@@ -11,26 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import dlt
-from dlt.common.schema.typing import TWriteDispositionConfig
-from dlt.extract.resource import DltResource
 from dlt.extract.source import DltSource
 
-from analytics_dagster.api_spec import REJECTED_ROWS, Column, Resource
+from analytics_dagster.api_spec import REJECTED_ROWS, Resource
 from analytics_dagster.contract import REJECTED_COLUMNS
+from analytics_dagster.description import source_of, table_of
 from analytics_dagster.landing import Landed
-
-# Each landed file has a key once; looking for doubles again would take time and memory.
-_MERGE: TWriteDispositionConfig = {
-    "disposition": "merge",
-    "strategy": "delete-insert",
-    "deduplicated": True,
-}
-
-
-def described_source(resource: Resource) -> DltSource:
-    """The source as `@dlt_assets` wants it: it has the columns and loads nothing."""
-    columns = _hints(resource.columns)
-    return _source(resource, [_table(resource.name, [], resource.primary_key, columns)])
 
 
 def landed_source(
@@ -45,42 +27,14 @@ def landed_source(
         dlt.current.source_state().update(state)
         yield _imported(landed.accepted, landed.rows + landed.rows_kept)
 
-    columns = _hints({**resource.columns, **landed.findings.undeclared})
-    disposition: TWriteDispositionConfig = "replace" if replaces else _MERGE
-    parts = [_table(resource.name, rows, resource.primary_key, columns, disposition)]
+    columns = {**resource.columns, **landed.findings.undeclared}
+    table = (resource.name, rows, resource.primary_key, columns)
+    parts = [table_of(*table, "replace") if replaces else table_of(*table)]
     if landed.rejected:
         rejected = [_imported(landed.rejected, landed.findings.rejected)]
-        parts.append(_table(REJECTED_ROWS, rejected, ["rejected_id"], _hints(REJECTED_COLUMNS)))
-    return _source(resource, parts)
-
-
-def _source(resource: Resource, parts: list[DltResource]) -> DltSource:
-    return dlt.source(lambda: parts, name=resource.name)()
-
-
-def _table(
-    name: str,
-    data: Any,
-    key: list[str],
-    columns: Any,
-    write_disposition: TWriteDispositionConfig = _MERGE,
-) -> DltResource:
-    table: DltResource = dlt.resource(
-        data,
-        name=name,
-        primary_key=key,
-        write_disposition=write_disposition,
-        columns=columns,
-    )
-    return table
+        parts.append(table_of(REJECTED_ROWS, rejected, ["rejected_id"], REJECTED_COLUMNS))
+    return source_of(resource, parts)
 
 
 def _imported(path: Path, rows: int) -> Any:
     return dlt.mark.with_file_import(str(path), "parquet", rows)
-
-
-def _hints(columns: Mapping[str, Column]) -> Any:
-    return {
-        name: column.model_dump(by_alias=True, exclude_none=True)
-        for name, column in columns.items()
-    }

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from analytics_dagster.api_spec import Resource
-from analytics_dagster.table import Table
+
+if TYPE_CHECKING:
+    from analytics_dagster.table import Table
 
 KEYS_SHOWN = 10
 

@@ -23,7 +23,7 @@ from typing import Protocol, TypeAlias
 
 import pytest
 
-from analytics_dagster.loading import Mode
+from analytics_dagster.assets import Mode
 from analytics_dagster_tests.chaos import (
     LAG,
     STAMPS,

@@ -63,6 +63,12 @@ def test_definitions_load_with_nothing(tmp_path: Path) -> None:
     assert list(work.iterdir()) == list(temporary.iterdir()) == []
 
 
+def test_a_code_location_does_not_load_what_only_a_load_needs() -> None:
+    """Arrow takes a tenth of the time, and comes with the first load."""
+    code = "import sys, analytics_dagster.definitions; sys.exit('pyarrow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
 def test_the_names_that_others_rely_on() -> None:
     """Asset keys, jobs, schedules and sensors change only on purpose."""
     repository = defs.get_repository_def()

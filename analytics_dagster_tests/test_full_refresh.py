@@ -199,9 +199,9 @@ from analytics_dagster.warehouse import Warehouse
 spec = read_spec(REST_API)
 with AnalyticsApi().process_config_and_initialize_cm() as api:
     with api.connect(spec.client) as transport:
-        for mode in itertools.cycle(["incremental", "full_refresh"]):
-            load(spec.resources[1], transport, Warehouse(), mode)
-            print(mode, flush=True)
+        for full_refresh in itertools.cycle([False, True]):
+            load(spec.resources[1], transport, Warehouse(), full_refresh=full_refresh)
+            print(full_refresh, flush=True)
 """
 
 
