@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Condition
 from typing import Any
@@ -35,10 +35,11 @@ class Gate:
         self._changed = Condition()
 
     @contextmanager
-    def request(self, give_up_at: float) -> Iterator[float]:
+    def request(self, give_up_at: Callable[[], float]) -> Iterator[float]:
         """Waits for its turn, but not beyond a moment, and gives the seconds waited.
 
-        The request is sent and answered within the block.
+        The request is sent and answered within the block. The moment is asked for every second:
+        whoever waits may be told that nobody needs the answer any more.
         """
         began = self._clock.monotonic()
         self._wait_for_place(give_up_at)
@@ -61,15 +62,19 @@ class Gate:
                 self._allowed = max(self._allowed / 2, 1)
             self._opens_at = max(self._opens_at, now + seconds)
 
-    def _wait_for_place(self, give_up_at: float) -> None:
+    def _wait_for_place(self, give_up_at: Callable[[], float]) -> None:
         with self._changed:
-            while self._under_way + 1 > self._allowed and self._clock.monotonic() < give_up_at:
+            while self._under_way + 1 > self._allowed and self._clock.monotonic() < give_up_at():
                 self._changed.wait(1)
             self._under_way += 1
 
-    def _wait_for_turn(self, turn: float, give_up_at: float) -> None:
-        while (now := self._clock.monotonic()) < min(max(turn, self._opens_at), give_up_at):
-            self._clock.sleep(min(max(turn, self._opens_at), give_up_at) - now)
+    def _wait_for_turn(self, turn: float, give_up_at: Callable[[], float]) -> None:
+        while (left := self._seconds_until(min(max(turn, self._opens_at), give_up_at()))) > 0:
+            self._clock.sleep(min(left, 1))
+
+    def _seconds_until(self, moment: float) -> float:
+        seconds: float = moment - self._clock.monotonic()
+        return seconds
 
     def _turn(self, now: float) -> float:
         """Takes the next place within the budget."""

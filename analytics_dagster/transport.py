@@ -125,7 +125,7 @@ class Transport:
             wait=_wait,
             retry=tenacity.retry_if_exception(lambda error: getattr(error, "transient", False)),
             before_sleep=self._count_retry,
-            sleep=clock.sleep,
+            sleep=self._sleep,
             reraise=True,
         )
 
@@ -137,8 +137,8 @@ class Transport:
                 with self._deadlines:
                     yield self
             finally:
-                # Readers whose page nobody waits for any more try nothing again.
-                self._retries = 0
+                # Readers whose page nobody waits for any more try and wait for nothing.
+                self._give_up_at = 0
                 self._pool.clear()
 
     def get(
@@ -172,6 +172,11 @@ class Transport:
 
     def _absolute(self, url: str) -> str:
         return url if urlsplit(url).scheme else f"{self.base_url}/{url.lstrip('/')}"
+
+    def _sleep(self, seconds: float) -> None:
+        until = self._clock.monotonic() + seconds
+        while (left := min(until, self._give_up_at) - self._clock.monotonic()) > 0:
+            self._clock.sleep(min(left, 1))
 
     def _count_retry(self, state: tenacity.RetryCallState) -> None:
         self._check_time(state.upcoming_sleep)
@@ -210,7 +215,7 @@ class Transport:
         raise MalformedBodyError(f"{shown}: {problem}")
 
     def _exchange(self, url: str, shown: str, headers: Mapping[str, str]) -> Answer:
-        with self._gate.request(self._give_up_at) as waited:
+        with self._gate.request(lambda: self._give_up_at) as waited:
             self.traffic.add(requests=1, seconds_waited=waited)
             self._check_time()
             return self._answered(url, shown, headers)

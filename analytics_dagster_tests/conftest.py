@@ -37,15 +37,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class TurnedClock:
-    """Stands in for the `time` module: sleeping takes no time and is written down."""
+    """Stands in for the `time` module: sleeping takes no time and is written down.
+
+    A whole second is a part of what follows: whoever sleeps looks up in between.
+    """
 
     def __init__(self) -> None:
         self.sleeps: list[float] = []
         self.now = time.time()
+        self._goes_on = False
 
     def sleep(self, seconds: float) -> None:
-        self.sleeps.append(seconds)
+        slept = self.sleeps.pop() if self._goes_on else 0
+        self.sleeps.append(slept + seconds)
         self.now += seconds
+        self._goes_on = seconds == 1
 
     def time(self) -> float:
         return self.now

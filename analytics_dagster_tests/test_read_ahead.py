@@ -18,7 +18,7 @@ from analytics_dagster.gate import Gate
 from analytics_dagster.pages import Reading, read_whole
 from analytics_dagster.transport import Transport
 from analytics_dagster_tests.conftest import TurnedClock, agents
-from analytics_dagster_tests.fake_api import Exchange, FakeApi, delay, fault, status
+from analytics_dagster_tests.fake_api import Exchange, FakeApi, Fault, delay, fault, status
 
 AGENTS = "agents_overview"
 READERS = 8
@@ -229,15 +229,22 @@ def test_a_body_is_parsed_once(
     assert sorted(parsed) == sorted(sent)
 
 
+@fault
+def refused_after(exchange: Exchange, seconds: float) -> None:
+    exchange.wait(seconds)
+    exchange.reply(400, b"")
+
+
+@pytest.mark.parametrize("hindrance", [delay(60), status(503, retry_after=60)])
 def test_readers_that_nobody_waits_for_end_with_the_reading(
-    api: FakeApi, spec: ApiSpec, resource: Resource
+    api: FakeApi, spec: ApiSpec, resource: Resource, hindrance: Fault
 ) -> None:
-    """A load that fails does not hang on answers that are still to come."""
+    """A load that fails does not hang on answers, or waits, that are still to come."""
     api.rows[AGENTS] = agents(3000)
-    api.always(AGENTS, delay(60))
     for offset in (0, 99):
         api.on(AGENTS, delay(0), at_offset=offset)
-    api.on(AGENTS, status(400), at_offset=198)
+    api.on(AGENTS, refused_after(0.5), at_offset=198)
+    api.always(AGENTS, hindrance)
     began = time.monotonic()
     with (
         pytest.raises(StatusError, match="offset=198: HTTP 400"),
@@ -255,7 +262,7 @@ def test_a_budget_is_kept_within_any_minute(clock: TurnedClock) -> None:
     gate, sent = Gate(10, clock=clock), []
     began = clock.monotonic()
     for _ in range(35):
-        with gate.request(began + 10_000):
+        with gate.request(lambda: began + 10_000):
             pass
         sent.append(clock.monotonic())
     assert all(late - early >= 61 for early, late in zip(sent, sent[10:], strict=False))
@@ -266,7 +273,7 @@ def test_a_gate_waits_no_longer_than_the_resource_may_take(clock: TurnedClock) -
     """The time limit of a resource counts for its waits, too."""
     gate, began = Gate(clock=clock), clock.monotonic()
     gate.close_for(500)
-    with gate.request(began + 20) as waited:
+    with gate.request(lambda: began + 20) as waited:
         assert waited == pytest.approx(20)
-    with gate.request(began + 1000) as waited:
+    with gate.request(lambda: began + 1000) as waited:
         assert waited == pytest.approx(480)
