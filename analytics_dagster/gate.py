@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from threading import Condition
 from typing import Any
 
+from analytics_dagster.progress import LOGGER, SECONDS_BETWEEN
+
 # A request takes its time to arrive: by the clock of the API two may be closer than when sent.
 MINUTE = 61.0
 
@@ -33,6 +35,7 @@ class Gate:
         self._at_once = at_once
         self._allowed: float = at_once
         self._changed = Condition()
+        self._told = 0.0
 
     @contextmanager
     def request(self, give_up_at: Callable[[], float]) -> Iterator[float]:
@@ -82,4 +85,13 @@ class Gate:
             is_full = len(self._sent) == self._sent.maxlen != 0
             turn = max(now, self._sent[0] + MINUTE) if is_full else now
             self._sent.append(turn)
+            self._tell(turn - now)
             return turn
+
+    def _tell(self, seconds: float) -> None:
+        """Once a while, for all that wait."""
+        now = self._clock.monotonic()
+        if seconds >= SECONDS_BETWEEN and now >= self._told + SECONDS_BETWEEN:
+            self._told = now
+            budget = self._sent.maxlen
+            LOGGER.info("%d requests in a minute were sent: waiting %.0f s.", budget, seconds)

@@ -257,8 +257,10 @@ def test_readers_that_nobody_waits_for_end_with_the_reading(
     assert time.monotonic() - began < 10
 
 
-def test_a_budget_is_kept_within_any_minute(clock: TurnedClock) -> None:
-    """And used up: no more waiting than it takes."""
+def test_a_budget_is_kept_within_any_minute(
+    clock: TurnedClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And used up: no more waiting than it takes, and told when it is long."""
     gate, sent = Gate(10, clock=clock), []
     began = clock.monotonic()
     for _ in range(35):
@@ -267,6 +269,7 @@ def test_a_budget_is_kept_within_any_minute(clock: TurnedClock) -> None:
         sent.append(clock.monotonic())
     assert all(late - early >= 61 for early, late in zip(sent, sent[10:], strict=False))
     assert sent[-1] - began == pytest.approx(183)
+    assert caplog.messages == ["10 requests in a minute were sent: waiting 61 s."] * 3
 
 
 def test_a_gate_waits_no_longer_than_the_resource_may_take(clock: TurnedClock) -> None:
