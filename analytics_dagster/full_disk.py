@@ -8,7 +8,7 @@ from pathlib import Path
 
 from analytics_dagster.errors import DiskFullError
 
-# By Python and DuckDB; the last one is DuckDB's for what it puts aside while it sorts.
+# By Python, Postgres and DuckDB; the last one is DuckDB's for what it puts aside while it sorts.
 _SAYS_SO = re.compile("No space left on device|Disk quota exceeded|max_temp_directory_size")
 
 
@@ -21,6 +21,11 @@ def full_disk(error: BaseException | None, *folders: Path) -> DiskFullError | No
         error = error.__cause__ or error.__context__
     if error is None:
         return None
+    if type(error).__module__.startswith("psycopg2"):
+        return DiskFullError(
+            "The disk of the Postgres server is full. Each table has its old rows or the new ones, "
+            "never some of both. Make room there, and run again."
+        )
     fullest = sorted(folders, key=lambda folder: shutil.disk_usage(folder).free)
     free = "; ".join(map(_described, fullest))
     return DiskFullError(

@@ -9,9 +9,9 @@ from typing import Any
 import dagster as dg
 
 from analytics_dagster.api_spec import Column, Resource
+from analytics_dagster.database import DATASET
 from analytics_dagster.loading import Loaded
 from analytics_dagster.transport import Traffic
-from analytics_dagster.warehouse import DATASET
 
 
 def declared_metadata(resource: Resource) -> dict[str, Any]:

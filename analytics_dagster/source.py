@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import dlt
 from dlt.common.schema.typing import TWriteDispositionConfig
@@ -76,7 +76,8 @@ def _table(
 
 
 def _imported(path: Path, rows: int) -> Any:
-    return dlt.mark.with_file_import(str(path), "parquet", rows)
+    file_format: Literal["csv", "parquet"] = "csv" if path.suffix == ".csv" else "parquet"
+    return dlt.mark.with_file_import(str(path), file_format, rows)
 
 
 def _hints(columns: Mapping[str, Column]) -> Any:
