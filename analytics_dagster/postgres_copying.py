@@ -37,10 +37,16 @@ class _Copy(RunnableLoadJob, HasFollowupJobs):
 
 
 class _Client(PostgresClient):
-    def create_load_job(self, table: PreparedTableSchema, file_path: str, *more: Any) -> LoadJob:
+    def create_load_job(
+        self,
+        table: PreparedTableSchema,
+        file_path: str,
+        load_id: str,
+        restore: bool = False,  # noqa: FBT001, FBT002  dlt's signature
+    ) -> LoadJob:
         if file_path.endswith(".csv"):
             return _Copy(file_path)
-        return super().create_load_job(table, file_path, *more)
+        return super().create_load_job(table, file_path, load_id, restore)
 
 
 class CopyingPostgres(dlt.destinations.postgres):

@@ -12,12 +12,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import dlt
+from dlt.common.configuration import resolve_configuration
 from dlt.common.configuration.exceptions import ConfigurationException
-from dlt.destinations.impl.postgres.configuration import (
-    PostgresClientConfiguration,
-    PostgresCredentials,
-)
+from dlt.destinations.impl.postgres.configuration import PostgresCredentials
 from dlt.destinations.sql_client import SqlClientBase
 
 from analytics_dagster.csv_files import COPY_TO, as_csv, from_csv
@@ -31,6 +28,7 @@ from analytics_dagster.sql import names
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812  psycopg2's own name
 
+_SECTIONS = ("destination", "postgres", "credentials")
 CREDENTIALS_VARIABLE = "DESTINATION__POSTGRES__CREDENTIALS"
 _HOW = (
     f"Set {CREDENTIALS_VARIABLE}, or [destination.postgres] credentials in .dlt/secrets.toml, to "
@@ -131,8 +129,7 @@ class PostgresWarehouse:
 def _credentials() -> PostgresCredentials:
     """The credentials as dlt finds them now."""
     try:
-        configuration = dlt.destinations.postgres().configuration(PostgresClientConfiguration())
-        found = configuration.credentials
+        found = resolve_configuration(PostgresCredentials(), sections=_SECTIONS)
     except (ConfigurationException, ValueError):
         found = None  # the exception may quote the password
     if found is None or not (found.host and found.username and found.database):
@@ -170,7 +167,7 @@ def _connection(credentials: PostgresCredentials) -> Connection:
         connection.autocommit = True
         return connection
     except psycopg2.Error as error:
-        said = (str(error).strip().splitlines() or [""])[-1]
+        said = (str(error).strip().splitlines() or [""])[0]
     # Without the connection, which is named below in words of ours.
     said = re.sub(r"^.*?(FATAL|failed): +", "", said)
     said = Redactor(str(credentials.password or "")).text(said)
