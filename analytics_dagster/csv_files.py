@@ -19,7 +19,7 @@ COPY_FROM = r"FORMAT csv, NULL '\N', ENCODING 'UTF8'"
 COPY_TO = rf"{COPY_FROM}, FORCE_QUOTE *"
 """The options of Postgres's COPY."""
 
-_LONGEST_ROW = 16 * 2**20
+_LONGEST_ROW = 32 * 2**20
 _TYPES = {
     "bigint": "BIGINT",
     "text": "VARCHAR",
@@ -57,7 +57,7 @@ def from_csv(csv: Path, columns: Mapping[str, Column]) -> str:
     return (
         rf"read_csv({literal(csv)}, columns = {{{types}}}, auto_detect = false, header = false, "
         r"delim = ',', quote = '\"', escape = '\"', nullstr = '\N', allow_quoted_nulls = false, "
-        rf"parallel = false, max_line_size = {_LONGEST_ROW})"
+        rf"parallel = false, max_line_size = {_LONGEST_ROW}, buffer_size = {_LONGEST_ROW})"
     ).replace(r"\"", '"')
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from analytics_dagster.errors import DiskFullError
@@ -17,11 +18,10 @@ def full_disk(error: BaseException | None, *folders: Path) -> DiskFullError | No
 
     `folders` are those that were written; the one with the least space is named first.
     """
-    while error is not None and not _SAYS_SO.search(str(error)):
-        error = error.__cause__ or error.__context__
-    if error is None:
+    chain = list(_chain(error))
+    if not any(_SAYS_SO.search(str(each)) for each in chain):
         return None
-    if type(error).__module__.startswith("psycopg2"):
+    if any(type(each).__module__.startswith("psycopg2") for each in chain):
         return DiskFullError(
             "The disk of the Postgres server is full. Each table has its old rows or the new ones, "
             "never some of both. Make room there, and run again."
@@ -33,6 +33,12 @@ def full_disk(error: BaseException | None, *folders: Path) -> DiskFullError | No
         "both. Make room there, or set ANALYTICS_DUCKDB_PATH, and TMPDIR for the rows on their "
         "way, to folders on a larger disk, and run again."
     )
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _described(folder: Path) -> str:

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -169,6 +168,7 @@ VALUES: dict[str, tuple[dict[str, Any], list[Any]]] = {
             " ",
             "ü😀",
             "\t",
+            "long " * 10**6,
         ],
     ),
     "moment": (
@@ -201,7 +201,7 @@ def test_every_value_survives_and_is_known_again(project: AnyProject, api: FakeA
     again = project.run("calls", spec=spec).metadata("calls")
     assert (again["rows_loaded"], again["rows_unchanged"]) == (0, 40)
     texts = VALUES["text"][1]
-    assert project.query("SELECT text FROM calls WHERE id < 10 ORDER BY id") == [
+    assert project.query("SELECT text FROM calls WHERE id < 11 ORDER BY id") == [
         (text,) for text in texts
     ]
     assert project.query("SELECT CAST(money AS VARCHAR), flag FROM calls WHERE id = 1") == [
@@ -517,6 +517,41 @@ def test_a_load_that_lost_its_lock_writes_nothing(postgres: PostgresProject, api
     assert postgres.run(AGENTS).success
 
 
+FULL_DISK = """
+CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+RAISE 'could not extend file "base/1/2": No space left on device' USING ERRCODE = 'disk_full';
+END $$;
+CREATE TRIGGER full_disk BEFORE INSERT ON agents_overview EXECUTE FUNCTION fail()
+"""
+
+
+def test_a_full_disk_of_the_server_is_no_full_disk_here(
+    postgres: PostgresProject, api: FakeApi
+) -> None:
+    """The message says where to make room, and the old rows are there."""
+    assert postgres.run(AGENTS).success
+    postgres.edit(FULL_DISK)
+    api.rows[AGENTS] = agents(260, total_talk_time=8)
+    run = postgres.run(AGENTS)
+    assert "DiskFullError: The disk of the Postgres server is full" in run.error
+    assert postgres.query(f"SELECT count(*), max(total_talk_time) FROM {AGENTS}") == [(250, 90)]
+
+
+def test_a_name_that_is_too_long_for_postgres_is_cut(
+    postgres: PostgresProject, api: FakeApi
+) -> None:
+    """Above 63 signs, as dlt does it; the values are loaded."""
+    for row in api.rows[AGENTS]:
+        row["how_often_" * 9] = 5
+    for _ in range(2):
+        assert postgres.run(AGENTS).success
+    [(name,)] = postgres.query(
+        "SELECT column_name FROM information_schema.columns WHERE column_name LIKE 'how_often%' "
+        "AND table_schema = 'analytics'"
+    )
+    assert postgres.query(f"SELECT sum({name}) FROM {AGENTS}") == [(1250,)]
+
+
 ONE_OF_THREE = ONE_LOAD.replace("import AnalyticsApi", "import AnalyticsApi\nimport sys").replace(
     "spec.resources[1]", "spec.resources[int(sys.argv[1])]"
 )
@@ -538,15 +573,3 @@ def test_first_loads_at_the_same_moment_all_succeed(
     assert postgres.query("SELECT count(DISTINCT resource), count(*) FROM rejected_rows") == [
         (3, 3)
     ]
-
-
-def test_a_run_that_waits_says_so_and_goes_on(postgres: PostgresProject, api: FakeApi) -> None:
-    """When the one that it waits for is dead, it holds nothing any more."""
-    with a_run_that_reads_for_ever(api):
-        waiting = threading.Thread(target=postgres.run, args=(AGENTS,))
-        waiting.start()
-        time.sleep(0.5)
-        assert waiting.is_alive()
-    waiting.join(20)
-    assert not waiting.is_alive()
-    assert postgres.query(f"SELECT count(*) FROM {AGENTS}") == [(250,)]
