@@ -106,7 +106,6 @@ def load(  # noqa: PLR0913  three of them have defaults
             _check_shrunken(resource, before, landed)
         cursor = before.moved_cursor(landed.newest)
         state = {_MADE_UP: made_up, _CURSOR: cursor and cursor.isoformat()}
-        check_alone()
         # Shared are the dataset, which the first load makes, and the table of rejected rows.
         with database.writing(alone=not known or landed.rejected is not None) as destination:
             pipeline.destination = destination

@@ -31,9 +31,8 @@ class _Copy(RunnableLoadJob, HasFollowupJobs):
         table = client.make_qualified_table_name(self.load_table_name)
         with Path(self._file_path).open("rb") as file:
             [header] = csv.reader([file.readline().decode()])
-            columns = names(map(self._schema.naming.normalize_path, header))
             with client.begin_transaction(), client.native_connection.cursor() as cursor:
-                cursor.copy_expert(f"COPY {table} ({columns}) FROM STDIN ({COPY_FROM})", file)
+                cursor.copy_expert(f"COPY {table} ({names(header)}) FROM STDIN ({COPY_FROM})", file)
 
 
 class _Client(PostgresClient):

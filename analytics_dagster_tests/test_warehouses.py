@@ -408,7 +408,7 @@ def test_a_library_that_is_missing_is_named_with_the_command_that_installs_it(
         ("postgresql://loader:s3cr3t@127.0.0.1:1/x", "Connection refused"),
         ("postgresql://loader:s3cr3t@127.0.0.1:{port}/postgres", "password authentication failed"),
         ("postgresql://nobody:s3cr3t@127.0.0.1:{port}/postgres", "password authentication failed"),
-        ("postgresql://loader:s3cr3t@not@127.0.0.1:{port}/postgres", "@"),
+        ("postgresql://loader:s3cr3t@s3cr@127.0.0.1:{port}/postgres", "two @"),
         ("postgresql://loader:s3cr%25t%2Fpass%20word@127.0.0.1:{port}/gone", "does not exist"),
     ],
     ids=["missing", "no URL", "unreachable", "password", "user", "two @", "database"],
@@ -517,6 +517,31 @@ def test_a_load_that_lost_its_lock_writes_nothing(postgres: PostgresProject, api
     assert postgres.run(AGENTS).success
 
 
+def test_a_transaction_that_reads_sees_one_version_through_a_refresh(
+    postgres: PostgresProject, api: FakeApi
+) -> None:
+    """Also one that began before it and looks at the table after it; the refresh does not wait."""
+    assert postgres.run(AGENTS).success
+    content = f"SELECT count(*), max(total_talk_time) FROM {AGENTS}"
+    connection = psycopg2.connect(postgres.credentials, options="-csearch_path=analytics")
+    connection.set_session(isolation_level="REPEATABLE READ")
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+        api.rows[AGENTS] = agents(240, total_talk_time=8)
+        assert postgres.refresh(AGENTS).success
+        cursor.execute(content)
+        assert cursor.fetchall() == [(250, 90)]
+    connection.close()
+    assert postgres.query(content) == [(240, 8)]
+
+
+def test_the_character_nul_stops_no_load(postgres: PostgresProject, api: FakeApi) -> None:
+    """Postgres refuses it in a text; its picture is stored in its place."""
+    api.rows[AGENTS][0]["name"] = "a\u0000b"
+    assert postgres.run(AGENTS).success
+    assert postgres.query(f"SELECT name FROM {AGENTS} WHERE id = 1") == [("a␀b",)]
+
+
 FULL_DISK = """
 CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 RAISE 'could not extend file "base/1/2": No space left on device' USING ERRCODE = 'disk_full';
@@ -550,6 +575,33 @@ def test_a_name_that_is_too_long_for_postgres_is_cut(
         "AND table_schema = 'analytics'"
     )
     assert postgres.query(f"SELECT sum({name}) FROM {AGENTS}") == [(1250,)]
+
+
+def test_rejected_rows_of_loads_at_the_same_time_are_all_kept(
+    postgres: PostgresProject, api: FakeApi
+) -> None:
+    """Resources share the table, and the one in which dlt stages it."""
+    for name in ("account_overview", AGENTS):
+        api.rows[name] = agents(5)
+        api.rows[name][0]["id"] = "none"
+    assert postgres.run("account_overview", AGENTS).success
+    postgres.edit("TRUNCATE rejected_rows")
+    api.requests.clear()
+    with held_up(postgres, "rejected_rows"):
+        first = threading.Thread(target=postgres.run, args=(AGENTS,))
+        first.start()
+        while not waits_for_the_table(postgres):
+            assert first.is_alive()
+        second = threading.Thread(target=postgres.run, args=("account_overview",))
+        second.start()
+        second.join(2)
+        assert second.is_alive()
+    for run in (first, second):
+        run.join(20)
+    assert sorted(postgres.query("SELECT resource FROM rejected_rows")) == [
+        ("account_overview",),
+        (AGENTS,),
+    ]
 
 
 ONE_OF_THREE = ONE_LOAD.replace("import AnalyticsApi", "import AnalyticsApi\nimport sys").replace(
