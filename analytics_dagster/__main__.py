@@ -49,11 +49,11 @@ def _run() -> dg.ExecuteInProcessResult:
     from analytics_dagster.definitions import defs
     from analytics_dagster.jobs import INCREMENTAL_LOAD
 
-    api, path = AnalyticsApi(), Warehouse().path()
+    api, place = AnalyticsApi(), Warehouse().database().place()
     if api.is_sandbox:
         print(f"\n*** {SANDBOX_NOTICE} ***\n")
     else:
-        print(f"Loading {api.shown_location()} into {path} …\n", flush=True)
+        print(f"Loading {api.shown_location()} into {place} …\n", flush=True)
     job = defs.resolve_job_def(INCREMENTAL_LOAD)
     with _instance() as instance, _shown_progress():
         return job.execute_in_process(instance=instance, run_config=_QUIET, raise_on_error=False)
@@ -127,10 +127,11 @@ def _report(result: dg.ExecuteInProcessResult) -> Iterator[str]:
     yield f"{tabulate(tables, _HEADERS)}\n"
     yield from reasons
     yield from _failed_checks(result)
-    yield f"file: {Warehouse().path()}"
-    yield f"look: {_look(tables[0][0])}"
+    database = Warehouse().database()
+    yield f"{'file' if database.folders() else 'database'}: {database.place()}"
+    yield f"look: {database.look(tables[0][0])}"
     if reasons:
-        yield f"      {_look(REJECTED_ROWS)}"
+        yield f"      {database.look(REJECTED_ROWS)}"
     yield "or:   make dev, and open the assets in the Dagster UI"
 
 
@@ -142,14 +143,6 @@ def _failed_checks(result: dg.ExecuteInProcessResult) -> Iterator[str]:
             yield f"{kind} {resource}: {found.check_name}: {found.description}"
             if "sql" in found.metadata:
                 yield f"      {found.metadata['sql'].value}"
-
-
-def _look(table: str) -> str:
-    """A command line that shows the rows of a table."""
-    warehouse = Warehouse()
-    shown = warehouse.shown(table).replace('"', r"\"")
-    opened = f"import duckdb; duckdb.connect('{warehouse.path()}')"
-    return f"{sys.executable} -c \"{opened}.sql('FROM {shown}').show()\""
 
 
 if __name__ == "__main__":

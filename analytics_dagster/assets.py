@@ -17,12 +17,13 @@ from pydantic import Field
 
 from analytics_dagster.api_config import DESCRIPTIONS
 from analytics_dagster.api_spec import ApiSpec, Resource
+from analytics_dagster.database import DATASET
 from analytics_dagster.description import described_source
 from analytics_dagster.metadata import declared_metadata, load_metadata
 from analytics_dagster.progress import Forward, heard_by
 from analytics_dagster.resources import SANDBOX_NOTICE, AnalyticsApi
 from analytics_dagster.timetable import timetable
-from analytics_dagster.warehouse import DATASET, Warehouse
+from analytics_dagster.warehouse import Warehouse
 
 GROUP = "call_centre"
 
@@ -71,11 +72,13 @@ def build_assets(spec: ApiSpec) -> list[dg.AssetsDefinition]:
 def _build_asset(
     spec: ApiSpec, resource: Resource, freshness: dg.FreshnessPolicy, pipeline: dlt.Pipeline
 ) -> dg.AssetsDefinition:
+    kind = pipeline.destination.destination_name
+
     @dlt_assets(
         dlt_source=described_source(resource),
         dlt_pipeline=pipeline,
         name=resource.name,
-        dagster_dlt_translator=_Translator(resource, freshness),
+        dagster_dlt_translator=_Translator(resource, freshness, kind),
     )
     def materialize(
         context: dg.AssetExecutionContext,
@@ -125,9 +128,10 @@ def last_load(instance: dg.DagsterInstance, resource: Resource) -> LastLoad:
 
 
 class _Translator(DagsterDltTranslator):
-    def __init__(self, resource: Resource, freshness: dg.FreshnessPolicy) -> None:
+    def __init__(self, resource: Resource, freshness: dg.FreshnessPolicy, kind: str) -> None:
         self._resource = resource
         self._freshness = freshness
+        self._kind = kind
 
     def get_asset_spec(self, data: DltResourceTranslatorData) -> dg.AssetSpec:  # noqa: ARG002
         resource = self._resource
@@ -138,7 +142,7 @@ class _Translator(DagsterDltTranslator):
             description=DESCRIPTIONS.get(resource.name, f"Rows of GET {resource.endpoint.path}."),
             group_name=GROUP,
             owners=[OWNER],
-            kinds={"dlt", "duckdb", "api"},
+            kinds={"dlt", self._kind, "api"},
             tags={"source": "analytics_api"},
             metadata=declared_metadata(resource),
             freshness_policy=self._freshness,

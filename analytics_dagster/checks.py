@@ -75,13 +75,14 @@ def _build_checks(resource: Resource) -> dg.AssetChecksDefinition:
 
 @contextmanager
 def _opened(resource: Resource, warehouse: Warehouse) -> Iterator["Table | None"]:
-    """The table, or None where there is none; a file that is not there is not made."""
+    """The table, or None where there is none; a database that is not there is not made."""
     from analytics_dagster.table import Table
 
-    if not warehouse.path().exists():
+    database = warehouse.database()
+    if not database.is_there():
         yield None
         return
-    with warehouse.writing() as destination, Table.opened(resource, destination) as table:
+    with database.writing(alone=False) as destination, Table.opened(resource, destination) as table:
         yield table if table.exists() else None
 
 
@@ -98,7 +99,7 @@ def _judged(
         return Verdict("the table was never loaded: run incremental_load", odd=True)
     if not loads and check.__module__ == load_checks.__name__:
         return Verdict("no load of the table is recorded in this Dagster instance", odd=True)
-    shown = (warehouse.shown(resource.name), warehouse.shown(REJECTED_ROWS))
+    shown = map(warehouse.database().shown, (resource.name, REJECTED_ROWS))
     last, *earlier = loads or [{}]
     return check(Evidence(resource, last, earlier, table, *shown))
 

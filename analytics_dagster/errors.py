@@ -21,6 +21,7 @@
     │   └── ShrunkenError         a full refresh would leave far fewer rows than there are
     └── WarehouseError            existing rows are as they were
         ├── WarehousePathError
+        ├── WarehouseConnectionError  no Postgres, or not for these credentials
         ├── OverlapError          another run loads the same resource
         ├── WarehouseLockedError
         ├── DiskFullError         no space for the file, or for the rows on their way
@@ -138,6 +139,10 @@ class WarehouseError(AnalyticsError):
 
 class WarehousePathError(WarehouseError):
     """The DuckDB file cannot be opened or created where the settings say."""
+
+
+class WarehouseConnectionError(WarehouseError):
+    """Postgres cannot be reached, refuses the credentials, or there are none."""
 
 
 class OverlapError(WarehouseError):

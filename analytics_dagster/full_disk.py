@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from analytics_dagster.errors import DiskFullError
 
-# By Python and DuckDB; the last one is DuckDB's for what it puts aside while it sorts.
+# By Python, Postgres and DuckDB; the last one is DuckDB's for what it puts aside while it sorts.
 _SAYS_SO = re.compile("No space left on device|Disk quota exceeded|max_temp_directory_size")
 
 
@@ -17,10 +18,14 @@ def full_disk(error: BaseException | None, *folders: Path) -> DiskFullError | No
 
     `folders` are those that were written; the one with the least space is named first.
     """
-    while error is not None and not _SAYS_SO.search(str(error)):
-        error = error.__cause__ or error.__context__
-    if error is None:
+    chain = list(_chain(error))
+    if not any(_SAYS_SO.search(str(each)) for each in chain):
         return None
+    if any(type(each).__module__.startswith("psycopg2") for each in chain):
+        return DiskFullError(
+            "The disk of the Postgres server is full. Each table has its old rows or the new ones, "
+            "never some of both. Make room there, and run again."
+        )
     fullest = sorted(folders, key=lambda folder: shutil.disk_usage(folder).free)
     free = "; ".join(map(_described, fullest))
     return DiskFullError(
@@ -28,6 +33,12 @@ def full_disk(error: BaseException | None, *folders: Path) -> DiskFullError | No
         "both. Make room there, or set ANALYTICS_DUCKDB_PATH, and TMPDIR for the rows on their "
         "way, to folders on a larger disk, and run again."
     )
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _described(folder: Path) -> str:

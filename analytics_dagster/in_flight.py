@@ -10,8 +10,9 @@ from datetime import datetime, timedelta, timezone
 import dagster as dg
 
 from analytics_dagster.api_spec import ApiSpec
+from analytics_dagster.database import DATASET
 from analytics_dagster.jobs import FULL_REFRESH, INCREMENTAL_LOAD
-from analytics_dagster.warehouse import DATASET, Warehouse
+from analytics_dagster.warehouse import Warehouse
 
 LONGEST_RUN = timedelta(hours=6)
 """After this a run counts as dead. The `max_runtime_seconds` of the instance is the same."""
@@ -34,14 +35,14 @@ def in_flight(
 
     With `job` only its runs count.
     """
-    now = datetime.now(timezone.utc)
+    now, database = datetime.now(timezone.utc), warehouse.database()
     filters = dg.RunsFilter(statuses=_STATUSES, created_after=now - LONGEST_RUN, job_name=job)
     covered: dict[str, str] = {}
     for record in instance.get_run_records(filters):
         resources = _resources(record.dagster_run, spec)
         began = datetime.fromtimestamp(record.start_time or now.timestamp(), timezone.utc)
         is_new = now - began < LONGEST_START
-        if is_new or any(warehouse.is_being_loaded(resource) for resource in resources):
+        if is_new or any(database.is_being_loaded(resource) for resource in resources):
             covered |= dict.fromkeys(resources, record.dagster_run.run_id[:8])
     return covered
 

@@ -53,8 +53,8 @@ def rejected_rows(evidence: Evidence) -> Verdict:
     details = {
         "rows": rejected,
         "reasons": evidence.load.get("rejected_reasons", {}),
-        "sql": f"FROM {evidence.rejected_name} WHERE resource = {literal(evidence.resource.name)} "
-        "ORDER BY rejected_at DESC",
+        "sql": f"SELECT * FROM {evidence.rejected_name} "
+        f"WHERE resource = {literal(evidence.resource.name)} ORDER BY rejected_at DESC",
     }
     return Verdict(f"{rejected} of {read} rows break the contract", odd=True, details=details)
 

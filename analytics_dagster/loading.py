@@ -3,8 +3,8 @@
     restore state ─► land (reads all pages) ─► guard ─► extract, normalize, load with dlt
 
 dlt's state and schemas are kept in the warehouse; the working folder lives as long as the
-load, so that loads on other machines share nothing but the warehouse. The file is locked only
-while it is read or written, not while the API is read. A load that fails before its last step
+load, so that loads on other machines share nothing but the warehouse. A DuckDB file is locked
+only while it is read or written, not while the API is read. A load that fails before its last step
 has changed nothing, and the last step is one transaction a table.
 """
 
@@ -20,16 +20,19 @@ from dlt.common.schema.typing import TTableSchemaColumns
 
 from analytics_dagster.api_config import SMALLEST_REFRESH
 from analytics_dagster.api_spec import REJECTED_ROWS, Resource
+from analytics_dagster.comparison import Comparison
+from analytics_dagster.database import DATASET, Database
 from analytics_dagster.errors import (
     SandboxOverDataError,
     ShrunkenError,
 )
 from analytics_dagster.landing import Landed, land
 from analytics_dagster.load_errors import our_errors
+from analytics_dagster.scratch import Scratch
 from analytics_dagster.source import landed_source
 from analytics_dagster.table import Table
 from analytics_dagster.transport import Transport
-from analytics_dagster.warehouse import DATASET, Warehouse
+from analytics_dagster.warehouse import Warehouse
 from analytics_dagster.working_folder import working_folder
 
 _SMALLEST_SHARE = 0.5
@@ -69,12 +72,13 @@ def load(  # noqa: PLR0913  three of them have defaults
     Raises:
         AnalyticsError: nothing was changed; the kind says why.
     """
+    database = warehouse.database()
     with (
-        warehouse.one_load(resource.name),
-        working_folder(warehouse, resource.name) as scratch,
-        our_errors(transport.redactor, warehouse.path().parent, scratch.folder.parent),
+        database.one_load(resource.name) as check_alone,
+        working_folder(database, resource.name, warehouse.memory_mb) as scratch,
+        our_errors(transport.redactor, *database.folders(), scratch.folder.parent),
     ):
-        with warehouse.writing() as destination:
+        with database.writing(alone=False) as destination:
             pipeline = dlt.pipeline(
                 resource.name,
                 pipelines_dir=str(scratch.folder),
@@ -88,9 +92,9 @@ def load(  # noqa: PLR0913  three of them have defaults
                 before = _Before.of(pipeline, table, replaces=full_refresh)
         if made_up and before.made_up is False:
             raise SandboxOverDataError(
-                f"{warehouse.path()} holds rows of your API in {DATASET}.{resource.name}, and no "
+                f"{database.place()} holds rows of your API in {DATASET}.{resource.name}, and no "
                 "base URL is set: made-up rows are not loaded over them. Set "
-                "ANALYTICS_API_BASE_URL, or ANALYTICS_DUCKDB_PATH to another file."
+                f"ANALYTICS_API_BASE_URL, or {database.setting} to another place."
             )
         if before.made_up and not made_up:
             before = _Before(rows=0, replaces=True)
@@ -100,16 +104,27 @@ def load(  # noqa: PLR0913  three of them have defaults
             _check_shrunken(resource, before, landed)
         cursor = before.moved_cursor(landed.newest)
         state = {_MADE_UP: made_up, _CURSOR: cursor and cursor.isoformat()}
-        with warehouse.writing() as destination:
+        # Shared are the dataset, which the first load makes, and the table of rejected rows.
+        with database.writing(alone=not known or landed.rejected is not None) as destination:
             pipeline.destination = destination
             with Table.opened(resource, destination, known) as table:
-                deleted = _compare(resource, landed, table, before, since)
+                comparison = Comparison(resource, table, database, scratch)
+                deleted = _compare(resource, landed, comparison, before, since)
                 if before.replaces or landed.rows or landed.rejected or state != before.state:
+                    _convert(landed, database, scratch)
                     source = landed_source(resource, landed, state, replaces=before.replaces)
-                    pipeline.extract(source, loader_file_format="parquet")
+                    pipeline.extract(source, loader_file_format=database.file_format)
                     pipeline.normalize()
+                    check_alone()
                     pipeline.load().raise_on_failed_jobs()
                 return Loaded(landed, table.rows() or 0, since, cursor, deleted)
+
+
+def _convert(landed: Landed, database: Database, scratch: Scratch) -> None:
+    """Puts files that the database loads in the place of the parquet ones."""
+    landed.accepted = database.load_file(landed.accepted, scratch)
+    if landed.rejected:
+        landed.rejected = database.load_file(landed.rejected, scratch)
 
 
 def _known_columns(pipeline: dlt.Pipeline) -> TTableSchemaColumns:
@@ -174,19 +189,23 @@ class _Before:
 
 
 def _compare(
-    resource: Resource, landed: Landed, table: Table, before: _Before, since: datetime | None
+    resource: Resource,
+    landed: Landed,
+    comparison: Comparison,
+    before: _Before,
+    since: datetime | None,
 ) -> int | None:
     """Leaves in the landed file what the table has to become; the rows that a refresh deletes."""
-    landed.missing_fields = _missing_fields(resource, landed, table, before)
+    landed.missing_fields = _missing_fields(resource, landed, comparison.table, before)
     if not before.replaces:
         if before.rows:
-            landed.leave_out(*table.changed(landed.accepted, since))
+            landed.leave_out(*comparison.changed(landed.accepted, since))
         return None
     if not before.rows:
         return 0
     if landed.rejected:
-        landed.add_kept(*table.with_last_good(landed.accepted, landed.rejected))
-    return table.missing(landed.accepted)
+        landed.add_kept(*comparison.with_last_good(landed.accepted, landed.rejected))
+    return comparison.missing(landed.accepted)
 
 
 def _check_shrunken(resource: Resource, before: _Before, landed: Landed) -> None:

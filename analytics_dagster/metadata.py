@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from analytics_dagster.api_spec import Column, Resource
+from analytics_dagster.database import DATASET
 from analytics_dagster.transport import Traffic
-from analytics_dagster.warehouse import DATASET
 
 if TYPE_CHECKING:
     from analytics_dagster.loading import Loaded

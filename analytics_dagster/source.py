@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import dlt
 from dlt.extract.source import DltSource
@@ -37,4 +37,5 @@ def landed_source(
 
 
 def _imported(path: Path, rows: int) -> Any:
-    return dlt.mark.with_file_import(str(path), "parquet", rows)
+    file_format: Literal["csv", "parquet"] = "csv" if path.suffix == ".csv" else "parquet"
+    return dlt.mark.with_file_import(str(path), file_format, rows)

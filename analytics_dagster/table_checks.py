@@ -13,7 +13,7 @@ def unique_key(evidence: Evidence) -> Verdict:
     """No two rows have the same primary key, and no row has none."""
     key = evidence.resource.primary_key
     repeated = (
-        f"({names(key)}) IN (SELECT ({names(key)}) FROM {{table}} "
+        f"({names(key)}) IN (SELECT {names(key)} FROM {{table}} "
         f"GROUP BY {names(key)} HAVING count(*) > 1)"
     )
     missing = [f"{quoted(column)} IS NULL" for column in key]
@@ -50,5 +50,5 @@ def _nulls(columns: Mapping[str, Column]) -> dict[str, str]:
 
 def _out_of_range(name: str, column: Column) -> str:
     bounds = [("<", column.minimum), (">", column.maximum)]
-    value = f"CAST({quoted(name)} AS DOUBLE)"
+    value = f"CAST({quoted(name)} AS DOUBLE PRECISION)"
     return " OR ".join(f"{value} {sign} {bound!r}" for sign, bound in bounds if bound is not None)

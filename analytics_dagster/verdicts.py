@@ -66,10 +66,11 @@ def verdict_on_rows(
     if not met:
         return PASSED
     any_of_them = " OR ".join(conditions[column] for column in met)
+    sql = f"SELECT * FROM {{table}} WHERE {any_of_them}"
     told = ", ".join(f"{column} ({count})" for column, count in met.items())
     details = {
         **evidence.table.counts({"rows": any_of_them}),
         "keys": ", ".join(map(str, evidence.table.keys(any_of_them, KEYS_SHOWN))),
-        "sql": f"FROM {{table}} WHERE {any_of_them}".replace("{table}", evidence.table_name),
+        "sql": sql.replace("{table}", evidence.table_name),
     }
     return Verdict(f"{problem}: {told}", odd, details)

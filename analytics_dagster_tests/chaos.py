@@ -27,9 +27,9 @@ from analytics_dagster.api_config import INCREMENTAL, REST_API
 from analytics_dagster.api_reader import read_spec
 from analytics_dagster.assets import Mode
 from analytics_dagster.columns import NEUTRAL_NAMES
+from analytics_dagster.database import DATASET
 from analytics_dagster.definitions import defs
 from analytics_dagster.jobs import INCREMENTAL_LOAD
-from analytics_dagster.warehouse import DATASET
 
 Row: TypeAlias = dict[str, Any]
 Rows: TypeAlias = dict[int, Row]  # by their id

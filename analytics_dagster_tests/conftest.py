@@ -26,8 +26,9 @@ from analytics_dagster.api_reader import read_spec
 from analytics_dagster.api_spec import ApiSpec
 from analytics_dagster.assets import build_assets
 from analytics_dagster.checks import build_checks
+from analytics_dagster.database import DATASET
 from analytics_dagster.resources import AnalyticsApi
-from analytics_dagster.warehouse import DATASET, Warehouse
+from analytics_dagster.warehouse import Warehouse
 from analytics_dagster_tests.fake_api import FakeApi
 
 

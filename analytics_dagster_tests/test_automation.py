@@ -178,7 +178,7 @@ def test_a_run_whose_machine_was_switched_off_stops_no_tick(
     )
     assert requested(tick(instance, spec, due)) == set()
     monkeypatch.setattr("analytics_dagster.in_flight.LONGEST_START", timedelta(0))
-    with Warehouse().one_load(AGENTS):
+    with Warehouse().database().one_load(AGENTS):
         assert requested(tick(instance, spec, due)) == set()
     assert requested(tick(instance, spec, due)) == set(ALL)
 

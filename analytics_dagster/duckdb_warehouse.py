@@ -1,0 +1,190 @@
+"""DuckDB as a warehouse: one file, its locks, and the dlt destination that writes it."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import dlt
+import duckdb
+from dlt.destinations.impl.duckdb.configuration import DuckDbCredentials
+from dlt.destinations.sql_client import SqlClientBase
+from filelock import BaseFileLock, FileLock, Timeout
+
+from analytics_dagster import scratch
+from analytics_dagster.database import DATASET, AnyDestination, Question
+from analytics_dagster.errors import (
+    OverlapError,
+    WarehouseError,
+    WarehouseLockedError,
+    WarehousePathError,
+)
+from analytics_dagster.full_disk import full_disk
+from analytics_dagster.progress import LOGGER
+from analytics_dagster.scratch import Scratch
+from analytics_dagster.sql import literal, quoted
+
+# Without a name of its own the file analytics.duckdb would be the catalog `analytics`, and
+# DuckDB refuses to choose between a catalog and a schema of one name.
+CATALOG = "warehouse"
+PATH_VARIABLE = "ANALYTICS_DUCKDB_PATH"
+
+
+@dataclass(frozen=True)
+class DuckDbWarehouse:
+    """A DuckDB file; see `database.Database` for the methods. Times are in seconds."""
+
+    kind: ClassVar[str] = "duckdb"
+    setting: ClassVar[str] = PATH_VARIABLE
+    file_format: ClassVar[Literal["parquet", "csv"]] = "parquet"
+
+    path: Path
+    lock_timeout: float
+    overlap_timeout: float
+    memory_mb: int
+
+    def place(self) -> str:
+        """The path of the file."""
+        return str(self.path)
+
+    def folders(self) -> list[Path]:
+        """The folder of the file."""
+        return [self.path.parent]
+
+    def is_there(self) -> bool:
+        """Whether there is the file: opening it would make it."""
+        return self.path.exists()
+
+    def shown(self, table: str) -> str:
+        """The table as a reader of the file names it: DuckDB calls the database by the file."""
+        return f"{quoted(self.path.name.partition('.')[0])}.{DATASET}.{table}"
+
+    def look(self, table: str) -> str:
+        """A command of Python's: DuckDB has no program of its own here."""
+        shown = self.shown(table).replace('"', r"\"")
+        opened = f"import duckdb; duckdb.connect('{self.path}')"
+        return f"{sys.executable} -c \"{opened}.sql('FROM {shown}').show()\""
+
+    @contextmanager
+    def one_load(self, resource: str) -> Iterator[Callable[[], None]]:
+        """The file beside the DuckDB file stays; the lock goes with the process, and only so.
+
+        Raises:
+            OverlapError: another run loaded the resource for `overlap_timeout` seconds.
+            WarehousePathError: the folder cannot be written.
+        """
+        lock = self._lock(resource)
+        file = Path(lock.lock_file)
+        failure: WarehouseError | None = None
+        try:
+            # The lock would make the folder, and a mistyped path a second warehouse.
+            file.parent.stat()
+            if self.is_being_loaded(resource):
+                LOGGER.info(
+                    "%s is being loaded by %s: waiting for %g s at most.",
+                    resource,
+                    file.read_text(),
+                    self.overlap_timeout,
+                )
+            lock.acquire(self.overlap_timeout)
+            file.write_text(f"process {os.getpid()}")
+        except Timeout:
+            failure = OverlapError(
+                f"{resource} is being loaded by {file.read_text() or 'another run'}, for longer "
+                f"than {self.overlap_timeout:g} s. Nothing was read or written. Wait for that run "
+                "to end, or end it, and run again."
+            )
+        except OSError as error:
+            failure = full_disk(error, file.parent) or WarehousePathError(
+                f"{PATH_VARIABLE}: {file} cannot be written: {error.strerror}. Set "
+                f"{PATH_VARIABLE} to a DuckDB file in a folder that exists and that you may write."
+            )
+        if failure:
+            raise failure
+        try:
+            yield lambda: None
+        finally:
+            lock.release()
+
+    def is_being_loaded(self, resource: str) -> bool:
+        """Whether a process that lives loads the resource now."""
+        lock = self._lock(resource)
+        if not Path(lock.lock_file).exists():
+            return False
+        try:
+            with lock.acquire(0):
+                return False
+        except Timeout:
+            return True
+
+    def _lock(self, resource: str) -> BaseFileLock:
+        # Whoever may write the DuckDB file may lock it, too.
+        return FileLock(self.path.with_name(f"{self.path.name}.{resource}.lock"), mode=0o666)
+
+    @contextmanager
+    def writing(self, *, alone: bool) -> Iterator[AnyDestination]:  # noqa: ARG002  it always is
+        """The file, locked by DuckDB while the block runs.
+
+        Raises:
+            WarehouseLockedError: another program held the file for `lock_timeout` seconds.
+            WarehousePathError: the file cannot be opened or created.
+        """
+        with scratch.connect(Path(f"{self.path}.tmp"), self.memory_mb) as connection:
+            self._attach(connection, time.monotonic() + self.lock_timeout)
+            credentials = DuckDbCredentials(connection, local_config={"schema": f"{CATALOG}.main"})
+            yield dlt.destinations.duckdb(
+                credentials, supports_transactions=True, replace_strategy="insert-from-staging"
+            )
+
+    def load_file(self, file: Path, scratch: Scratch) -> Path:  # noqa: ARG002  it is loaded as it is
+        """The file itself."""
+        return file
+
+    def answer(
+        self,
+        question: Question,
+        client: SqlClientBase[Any],
+        table: str,
+        scratch: Scratch,  # noqa: ARG002  nothing has to be copied
+    ) -> int:
+        """The number that answers a question, found where the table is."""
+        [[number]] = client.execute_sql(question.query.replace("{table}", table)) or [[0]]
+        return int(number)
+
+    def _attach(self, connection: duckdb.DuckDBPyConnection, give_up_at: float) -> None:
+        path = self.path
+        is_told = False
+        while True:
+            try:
+                connection.execute(f"ATTACH {literal(path)} AS {CATALOG}")
+                return
+            except duckdb.Error as error:
+                problem = str(error)
+                full = full_disk(error, path.parent)
+            if full:
+                raise full
+            if "Could not set lock" not in problem:
+                raise WarehousePathError(
+                    f"{PATH_VARIABLE}: {path} cannot be opened as a DuckDB file for writing: "
+                    f"{problem.splitlines()[0].rstrip('!.')}. Set {PATH_VARIABLE} to a DuckDB "
+                    "file, or to a new one, in a folder that exists and that you may write."
+                )
+            found = re.search(r"lock is held in (.*?\(PID \d+\))", problem)
+            holder = found[1] if found else "another program"
+            if not is_told:
+                LOGGER.info("%s is held by %s: waiting.", path, holder)
+                is_told = True
+            if time.monotonic() > give_up_at:
+                raise WarehouseLockedError(
+                    f"{path} is held by {holder}, for longer "
+                    f"than {self.lock_timeout:g} s. Close that program or its connection, and run "
+                    "again; the rows are as they were."
+                )
+            time.sleep(0.2)
