@@ -483,8 +483,9 @@ def test_a_run_that_is_killed_while_it_writes_harms_no_row(
     """The next one repairs what is left, and need not wait for the dead one."""
     assert postgres.run(AGENTS).success
     api.rows[AGENTS] = agents(260, total_talk_time=8)
-    code = ONE_LOAD.replace("Warehouse())", f"Warehouse(), {mode!r})")
-    assert mode in code
+    refresh = f"full_refresh={mode == 'full_refresh'}"
+    code = ONE_LOAD.replace("Warehouse())", f"Warehouse(), {refresh})")
+    assert refresh in code
     with held_up(postgres, AGENTS), subprocess.Popen([sys.executable, "-c", code]) as process:
         while not waits_for_the_table(postgres):
             assert process.poll() is None
