@@ -19,7 +19,10 @@ COPY_FROM = r"FORMAT csv, NULL '\N', ENCODING 'UTF8'"
 COPY_TO = rf"{COPY_FROM}, FORCE_QUOTE *"
 """The options of Postgres's COPY."""
 
-_LONGEST_ROW = 32 * 2**20
+_LONGEST_ROW = 32 * 2**20  # bytes
+_READ = rf"""auto_detect = false, header = false, delim = ',', quote = '"', escape = '"',
+nullstr = '\N', allow_quoted_nulls = false, parallel = false,
+max_line_size = {_LONGEST_ROW}, buffer_size = {_LONGEST_ROW}"""
 _TYPES = {
     "bigint": "BIGINT",
     "text": "VARCHAR",
@@ -54,11 +57,7 @@ def _written(column: pa.Field) -> str:
 def from_csv(csv: Path, columns: Mapping[str, Column]) -> str:
     """The rows of a CSV file without a first row of names, to be read by DuckDB."""
     types = ", ".join(f"{literal(name)}: {literal(_type(c))}" for name, c in columns.items())
-    return (
-        rf"read_csv({literal(csv)}, columns = {{{types}}}, auto_detect = false, header = false, "
-        r"delim = ',', quote = '\"', escape = '\"', nullstr = '\N', allow_quoted_nulls = false, "
-        rf"parallel = false, max_line_size = {_LONGEST_ROW}, buffer_size = {_LONGEST_ROW})"
-    ).replace(r"\"", '"')
+    return f"read_csv({literal(csv)}, columns = {{{types}}}, {_READ})"
 
 
 def _type(column: Column) -> str:
