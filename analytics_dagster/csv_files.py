@@ -8,9 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from analytics_dagster.api_spec import Column
 from analytics_dagster.scratch import Scratch
 from analytics_dagster.sql import literal, parquet, quoted
@@ -36,22 +33,19 @@ _TYPES = {
 
 def as_csv(file: Path, scratch: Scratch) -> Path:
     """The rows of a parquet file as a CSV file with the names of the columns in its first row."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     csv = file.with_suffix(".csv")
-    rows = ", ".join(map(_written, pq.read_schema(file)))
+    columns = [(quoted(c.name), pa.types.is_string(c.type)) for c in pq.read_schema(file)]
+    # Postgres has no character NUL in a text; the picture of it is better than no load.
+    rows = ", ".join(f"replace({c}, chr(0), '␀') AS {c}" if text else c for c, text in columns)
     options = r"FORMAT csv, HEADER, NULLSTR '\N', FORCE_QUOTE *"
     with scratch.connect() as connection:
         connection.execute(
             f"COPY (SELECT {rows} FROM {parquet(file)}) TO {literal(csv)} ({options})"
         )
     return csv
-
-
-def _written(column: pa.Field) -> str:
-    name = quoted(column.name)
-    if pa.types.is_string(column.type):
-        # Postgres has no character NUL in a text; the picture of it is better than no load.
-        return f"replace({name}, chr(0), '␀') AS {name}"
-    return name
 
 
 def from_csv(csv: Path, columns: Mapping[str, Column]) -> str:
