@@ -128,7 +128,7 @@ def _report(result: dg.ExecuteInProcessResult) -> Iterator[str]:
     yield from reasons
     yield from _failed_checks(result)
     database = Warehouse().database()
-    yield f"{'file' if database.folders() else 'database'}: {database.place()}"
+    yield f"{database.kind}: {database.place()}"
     yield f"look: {database.look(tables[0][0])}"
     if reasons:
         yield f"      {database.look(REJECTED_ROWS)}"

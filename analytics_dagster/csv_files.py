@@ -8,9 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from analytics_dagster.api_spec import Column
 from analytics_dagster.scratch import Scratch
 from analytics_dagster.sql import literal, parquet, quoted
@@ -19,7 +16,10 @@ COPY_FROM = r"FORMAT csv, NULL '\N', ENCODING 'UTF8'"
 COPY_TO = rf"{COPY_FROM}, FORCE_QUOTE *"
 """The options of Postgres's COPY."""
 
-_LONGEST_ROW = 32 * 2**20
+_LONGEST_ROW = 32 * 2**20  # bytes
+_READ = rf"""auto_detect = false, header = false, delim = ',', quote = '"', escape = '"',
+nullstr = '\N', allow_quoted_nulls = false, parallel = false,
+max_line_size = {_LONGEST_ROW}, buffer_size = {_LONGEST_ROW}"""
 _TYPES = {
     "bigint": "BIGINT",
     "text": "VARCHAR",
@@ -33,8 +33,13 @@ _TYPES = {
 
 def as_csv(file: Path, scratch: Scratch) -> Path:
     """The rows of a parquet file as a CSV file with the names of the columns in its first row."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     csv = file.with_suffix(".csv")
-    rows = ", ".join(map(_written, pq.read_schema(file)))
+    columns = [(quoted(c.name), pa.types.is_string(c.type)) for c in pq.read_schema(file)]
+    # Postgres has no character NUL in a text; the picture of it is better than no load.
+    rows = ", ".join(f"replace({c}, chr(0), '␀') AS {c}" if text else c for c, text in columns)
     options = r"FORMAT csv, HEADER, NULLSTR '\N', FORCE_QUOTE *"
     with scratch.connect() as connection:
         connection.execute(
@@ -43,22 +48,10 @@ def as_csv(file: Path, scratch: Scratch) -> Path:
     return csv
 
 
-def _written(column: pa.Field) -> str:
-    name = quoted(column.name)
-    if pa.types.is_string(column.type):
-        # Postgres has no character NUL in a text; the picture of it is better than no load.
-        return f"replace({name}, chr(0), '␀') AS {name}"
-    return name
-
-
 def from_csv(csv: Path, columns: Mapping[str, Column]) -> str:
     """The rows of a CSV file without a first row of names, to be read by DuckDB."""
     types = ", ".join(f"{literal(name)}: {literal(_type(c))}" for name, c in columns.items())
-    return (
-        rf"read_csv({literal(csv)}, columns = {{{types}}}, auto_detect = false, header = false, "
-        r"delim = ',', quote = '\"', escape = '\"', nullstr = '\N', allow_quoted_nulls = false, "
-        rf"parallel = false, max_line_size = {_LONGEST_ROW}, buffer_size = {_LONGEST_ROW})"
-    ).replace(r"\"", '"')
+    return f"read_csv({literal(csv)}, columns = {{{types}}}, {_READ})"
 
 
 def _type(column: Column) -> str:

@@ -24,7 +24,7 @@
         ├── WarehouseConnectionError  no Postgres, or not for these credentials
         ├── OverlapError          another run loads the same resource
         ├── WarehouseLockedError
-        ├── DiskFullError         no space for the file, or for the rows on their way
+        ├── DiskFullError         no space for the warehouse, or for the rows on their way
         ├── MemoryLimitError      DuckDB needs more memory than a load may take
         └── LoadError             dlt or the database refused the load
 
@@ -154,7 +154,7 @@ class WarehouseLockedError(WarehouseError):
 
 
 class DiskFullError(WarehouseError):
-    """There is no space left for the DuckDB file, or for the rows on their way there."""
+    """There is no space left for the warehouse, or for the rows on their way there."""
 
 
 class MemoryLimitError(WarehouseError):

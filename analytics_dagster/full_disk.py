@@ -30,8 +30,8 @@ def full_disk(error: BaseException | None, *folders: Path) -> DiskFullError | No
     free = "; ".join(map(_described, fullest))
     return DiskFullError(
         f"The disk is full: {free}. Each table has its old rows or the new ones, never some of "
-        "both. Make room there, or set ANALYTICS_DUCKDB_PATH, and TMPDIR for the rows on their "
-        "way, to folders on a larger disk, and run again."
+        "both. Make room there, or set TMPDIR for the rows on their way, and ANALYTICS_DUCKDB_PATH "
+        "where the DuckDB file is there, to folders on a larger disk, and run again."
     )
 
 

@@ -35,14 +35,14 @@ def in_flight(
 
     With `job` only its runs count.
     """
-    now, database = datetime.now(timezone.utc), warehouse.database()
+    now = datetime.now(timezone.utc)
     filters = dg.RunsFilter(statuses=_STATUSES, created_after=now - LONGEST_RUN, job_name=job)
     covered: dict[str, str] = {}
     for record in instance.get_run_records(filters):
         resources = _resources(record.dagster_run, spec)
         began = datetime.fromtimestamp(record.start_time or now.timestamp(), timezone.utc)
         is_new = now - began < LONGEST_START
-        if is_new or any(database.is_being_loaded(resource) for resource in resources):
+        if is_new or any(map(warehouse.database().is_being_loaded, resources)):
             covered |= dict.fromkeys(resources, record.dagster_run.run_id[:8])
     return covered
 

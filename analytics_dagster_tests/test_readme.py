@@ -46,7 +46,7 @@ def test_make_run_prints_what_was_loaded_and_a_second_run_merges(checkout: Check
         assert done.returncode == 0, done.stderr
         assert "MADE-UP data from the bundled sandbox" in done.stdout
         assert re.search(rf"agents_overview +{loaded} +0 +300 +23\n", done.stdout)
-        assert f"file: {checkout.folder / 'analytics.duckdb'}" in done.stdout
+        assert f"duckdb: {checkout.folder / 'analytics.duckdb'}" in done.stdout
     [look] = re.findall(r"^look: (.*)$", done.stdout, re.MULTILINE)
     assert "26 columns" in checkout.run(look).stdout
 
