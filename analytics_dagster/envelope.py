@@ -34,12 +34,13 @@ class Page:
     """The rows of one answer as they came, and the total that the API claims, if it does.
 
     The first `overlap` rows were asked for again: they should be the last ones of the page
-    before.
+    before. The page is `moved` when it was requested before, too, and began with another row.
     """
 
     rows: list[Any]
     total: int | None
     overlap: int = 0
+    moved: bool = False
 
 
 def page_reader(resource: Resource) -> Callable[[Any], Page]:

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from threading import Condition
+from collections.abc import Callable
+from threading import Lock
 from typing import Any
 
 from analytics_dagster.progress import LOGGER, SECONDS_BETWEEN
 
 # A request takes its time to arrive: by the clock of the API two may be closer than when sent.
 MINUTE = 61.0
+ANSWERS_BEFORE_MORE = 100
+"""So many answers after each other before as many requests are tried again as were refused."""
+
+_LOOK_AGAIN = 0.02
 
 
 class Gate:
     """Lets requests through: within a budget, and not while the API asks to wait.
 
-    After that, half as many requests as before may be under way at the same time; and one more
-    whenever as many as that were answered, until all are allowed again.
+    After that a quarter of the requests may be under way at the same time. There are soon more,
+    but hardly again as many as the API refused.
 
     Args:
         per_minute: requests within any 60 seconds; 0 for as many as there are.
@@ -34,64 +37,62 @@ class Gate:
         self._under_way = 0
         self._at_once = at_once
         self._allowed: float = at_once
-        self._changed = Condition()
+        self._refused: float = at_once + 1
+        self._lock = Lock()
         self._told = 0.0
 
-    @contextmanager
-    def request(self, give_up_at: Callable[[], float]) -> Iterator[float]:
-        """Waits for its turn, but not beyond a moment, and gives the seconds waited.
+    def enter(self, give_up_at: Callable[[], float]) -> None:
+        """Waits until a request may be sent, but not beyond a moment; then `leave` has to follow.
 
-        The request is sent and answered within the block. The moment is asked for every second:
-        whoever waits may be told that nobody needs the answer any more.
+        The moment is asked for every second: whoever waits may be told that nobody needs the
+        answer any more.
         """
-        began = self._clock.monotonic()
-        self._wait_for_place(give_up_at)
-        try:
-            self._wait_for_turn(self._turn(self._clock.monotonic()), give_up_at)
-            yield self._clock.monotonic() - began
-        finally:
-            with self._changed:
-                self._under_way -= 1
-                if self._clock.monotonic() >= self._opens_at:
-                    self._allowed = min(self._allowed + 1 / self._allowed, self._at_once)
-                self._changed.notify_all()
+        while (seconds := self._seconds_to_wait()) > 0:
+            until_then = give_up_at() - self._clock.monotonic()
+            if until_then <= 0:
+                with self._lock:
+                    self._under_way += 1
+                return
+            self._clock.sleep(min(seconds, until_then, 1))
+
+    def leave(self) -> None:
+        """The request was answered, or not."""
+        with self._lock:
+            self._under_way -= 1
+            if self._clock.monotonic() >= self._opens_at:
+                is_known = int(self._allowed) + 1 < int(self._refused)
+                more = 1 / self._allowed if is_known else 1 / ANSWERS_BEFORE_MORE
+                self._allowed = min(self._allowed + more, self._at_once)
 
     def close_for(self, seconds: float) -> None:
         """Lets nobody through for so long, from now on, and then fewer at the same time."""
         now = self._clock.monotonic()
-        with self._changed:
+        with self._lock:
             # What was under way together is told to wait together: that is one reason, not many.
             if now >= self._opens_at:
-                self._allowed = max(self._allowed / 2, 1)
+                self._refused = self._allowed
+                self._allowed = max(self._allowed / 4, 1)
             self._opens_at = max(self._opens_at, now + seconds)
 
-    def _wait_for_place(self, give_up_at: Callable[[], float]) -> None:
-        with self._changed:
-            while self._under_way + 1 > self._allowed and self._clock.monotonic() < give_up_at():
-                self._changed.wait(1)
-            self._under_way += 1
-
-    def _wait_for_turn(self, turn: float, give_up_at: Callable[[], float]) -> None:
-        while (left := self._seconds_until(min(max(turn, self._opens_at), give_up_at()))) > 0:
-            self._clock.sleep(min(left, 1))
-
-    def _seconds_until(self, moment: float) -> float:
-        seconds: float = moment - self._clock.monotonic()
-        return seconds
-
-    def _turn(self, now: float) -> float:
-        """Takes the next place within the budget."""
-        with self._changed:
+    def _seconds_to_wait(self) -> float:
+        """0 when it is the turn of this request, which then is one of those that were sent."""
+        with self._lock:
+            now: float = self._clock.monotonic()
             is_full = len(self._sent) == self._sent.maxlen != 0
-            turn = max(now, self._sent[0] + MINUTE) if is_full else now
-            self._sent.append(turn)
-            self._tell(turn - now)
-            return turn
+            opens_at = max(self._opens_at, self._sent[0] + MINUTE if is_full else now)
+            if opens_at > now:
+                if is_full:
+                    self._tell(now, opens_at)
+                return opens_at - now
+            if self._under_way + 1 > self._allowed:
+                return _LOOK_AGAIN
+            self._under_way += 1
+            self._sent.append(now)
+            return 0
 
-    def _tell(self, seconds: float) -> None:
-        """Once a while, for all that wait."""
-        now = self._clock.monotonic()
-        if seconds >= SECONDS_BETWEEN and now >= self._told + SECONDS_BETWEEN:
-            self._told = now
-            budget = self._sent.maxlen
-            LOGGER.info("%d requests in a minute were sent: waiting %.0f s.", budget, seconds)
+    def _tell(self, now: float, opens_at: float) -> None:
+        """Once for all that wait for about the same moment."""
+        if min(opens_at - now, opens_at - self._told) >= SECONDS_BETWEEN:
+            self._told = opens_at
+            said = "%d requests in a minute were sent: waiting %.0f s."
+            LOGGER.info(said, self._sent.maxlen, opens_at - now)

@@ -8,6 +8,7 @@ end: the APIs that get it wrong are the ones that lose rows.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from itertools import chain, count
 from typing import Any
 
@@ -44,7 +45,7 @@ def _by_offset(paginator: OffsetPaginator, get: GetPage, readers: int) -> Iterat
     def page_at(offset: int) -> Page:
         return get({paginator.limit_param: paginator.limit, paginator.offset_param: offset})
 
-    offset, overlap, longest = paginator.offset, 0, 0
+    offset, overlap, longest, alike = paginator.offset, 0, 0, 0
     last: list[Any] = []
     with ReadAhead(page_at, readers) as ahead:
         while True:
@@ -52,18 +53,21 @@ def _by_offset(paginator: OffsetPaginator, get: GetPage, readers: int) -> Iterat
             end = offset + len(page.rows)
             is_end = not page.rows or (len(page.rows) == overlap and end == page.total)
             total = None if page.total is None else max(page.total - paginator.offset, 0)
-            found = Page(page.rows, total, overlap)
+            found = replace(page, total=total, overlap=overlap)
             # By rows received: a server may give fewer than the limit on any page. The last row
             # is asked for again: a row that went or came before it has moved it, and no total
             # needs to tell. Not when it would be no step.
             overlap = int(len(page.rows) > 1)
             offset, last = end - overlap, page.rows[len(page.rows) - overlap :]
+            # A page that is shorter than others is likely to be the last one; and where lengths
+            # differ from page to page, guesses are in vain.
+            is_first, is_like_others = not longest, len(page.rows) == longest
+            alike = alike + 1 if is_like_others else int(len(page.rows) > longest)
             longest = max(longest, len(page.rows))
             if not is_end:
-                # A page that is shorter than others is likely to be the last one.
-                is_whole = len(page.rows) == longest
+                is_steady = is_first or alike > 1
                 step = len(page.rows) - overlap
-                places = _offsets(offset, step, page.total) if is_whole else [offset]
+                places = _offsets(offset, step, page.total) if is_steady else [offset]
                 ahead.expect(places, are_certain=page.total is not None)
             yield found
             if is_end:

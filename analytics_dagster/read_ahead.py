@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -52,6 +53,7 @@ class ReadAhead:
             page = guess.result()
             if page.rows[: len(begins_with)] == begins_with:
                 return page
+            return replace(self._timed(place), moved=True)
         return self._timed(place)
 
     def expect(self, places: Iterable[int], *, are_certain: bool = False) -> None:
@@ -63,11 +65,11 @@ class ReadAhead:
             self._width = self._readers if are_certain else min(2 * self._width, self._readers)
         else:
             self._width = max(self._width // 2, 1)
-        # One page ahead is none: whoever takes it can as well ask for it.
-        wanted = list(islice(places, self._width)) if self._width > 1 else []
-        for place in self._guessed.keys() - wanted:
+        near = list(islice(places, self._readers))
+        for place in self._guessed.keys() - near:
             self._guessed.pop(place).cancel()
-        for place in wanted:
+        # One page ahead is none: whoever takes it can as well ask for it.
+        for place in near[: self._width] if self._width > 1 else []:
             if place not in self._guessed:
                 self._guessed[place] = self._pool.submit(self._timed, place)
 

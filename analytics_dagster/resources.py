@@ -25,6 +25,7 @@ from analytics_dagster.transport import Transport
 
 BASE_URL_VARIABLE = "ANALYTICS_API_BASE_URL"
 KEY_VARIABLE = "ANALYTICS_API_KEY"
+BUDGET_VARIABLE = "ANALYTICS_REQUESTS_PER_MINUTE"
 SHORTEST_KEY = 8
 """A shorter key may stand in a URL by chance."""
 
@@ -49,7 +50,10 @@ class AnalyticsApi(dg.ConfigurableResource["AnalyticsApi"]):
         description="Requests at the same time, at most; fewer after the API asked to wait.",
     )
     requests_per_minute: int = Field(
-        default=0, ge=0, description="Requests within any 60 seconds, at most; 0 for no limit."
+        default=0,
+        ge=0,
+        description="Requests of a run within any 60 seconds, at most. 0: "
+        f"{BUDGET_VARIABLE}, and when that is unset no limit.",
     )
     retries: int = Field(
         default=3, ge=0, le=10, description="Retries of a request, after waits of 2, 4, 8, … s."
@@ -93,10 +97,11 @@ class AnalyticsApi(dg.ConfigurableResource["AnalyticsApi"]):
         """Finds the API and the key, or starts the sandbox for the time of the run.
 
         Raises:
-            SettingError: the base URL is no URL, or there is a key and no base URL.
+            SettingError: the base URL is no URL, there is a key and no base URL, or the budget is
+                no number.
             MissingApiKeyError: there is a base URL and no key, or the two are mixed up.
         """
-        self._gate = Gate(self.requests_per_minute, self.readers)
+        self._gate = Gate(self.requests_per_minute or _budget(), self.readers)
         if self.is_sandbox:
             from analytics_dagster.sandbox.server import serve
 
@@ -137,6 +142,16 @@ def find_api_key() -> str | None:
     """The key from the environment, else from dlt's secrets; None when neither has one."""
     key = os.environ.get(KEY_VARIABLE)
     return key if key is not None else dlt.secrets.get("api_key")
+
+
+def _budget() -> int:
+    budget = os.environ.get(BUDGET_VARIABLE, "0")
+    if not re.fullmatch(r"\d{1,6}", budget, re.ASCII):
+        raise SettingError(
+            f"{BUDGET_VARIABLE}={budget!r} is no number of requests. Set it to one like 600, or "
+            "unset it for no limit."
+        )
+    return int(budget)
 
 
 def _check_places(location: str | None, key: Any) -> None:

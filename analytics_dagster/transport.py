@@ -46,21 +46,38 @@ T = TypeVar("T")
 
 @dataclass
 class Traffic:
-    """What was sent and waited for so far; `seconds_waited` are the waits
-    before retries and for the gate, those of all readers together.
+    """What was sent so far, and the seconds in which a reader waited to send.
+
+    It waits before a retry, while the API asks for that, and for the budget of requests.
     """
 
     requests: int = 0
     retries: int = 0
     seconds_waited: float = 0.0
     _lock: Lock = field(default_factory=Lock, repr=False)
+    _waiting: int = 0
+    _since: float = 0.0
 
-    def add(self, *, requests: int = 0, retries: int = 0, seconds_waited: float = 0) -> None:
+    def add(self, *, requests: int = 0, retries: int = 0) -> None:
         """Counts more; readers count at the same time."""
         with self._lock:
             self.requests += requests
             self.retries += retries
-            self.seconds_waited += seconds_waited
+
+    @contextmanager
+    def wait(self, clock: Any) -> Iterator[None]:
+        """Counts the seconds of the block, once when readers wait at the same time."""
+        with self._lock:
+            self._waiting += 1
+            if self._waiting == 1:
+                self._since = clock.monotonic()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._waiting -= 1
+                if not self._waiting:
+                    self.seconds_waited += clock.monotonic() - self._since
 
     def told(self) -> str:
         """The retries and waits in words, if there were any."""
@@ -133,13 +150,13 @@ class Transport:
     def open(self) -> Iterator[Transport]:
         """Within the block urllib3's log is redacted; at its end the connections are closed."""
         with redacted_logs(self.redactor, *URLLIB3_LOGGERS):
-            try:
-                with self._deadlines:
+            with self._deadlines:
+                try:
                     yield self
-            finally:
-                # Readers whose page nobody waits for any more try and wait for nothing.
-                self._give_up_at = 0
-                self._pool.clear()
+                finally:
+                    # Readers whose page nobody waits for any more try and wait for nothing.
+                    self._give_up_at = 0
+            self._pool.clear()
 
     def get(
         self,
@@ -175,16 +192,17 @@ class Transport:
 
     def _sleep(self, seconds: float) -> None:
         until = self._clock.monotonic() + seconds
-        while (left := min(until, self._give_up_at) - self._clock.monotonic()) > 0:
-            self._clock.sleep(min(left, 1))
+        with self.traffic.wait(self._clock):
+            while (left := min(until, self._give_up_at) - self._clock.monotonic()) > 0:
+                self._clock.sleep(min(left, 1))
 
     def _count_retry(self, state: tenacity.RetryCallState) -> None:
-        self._check_time(state.upcoming_sleep)
-        self.traffic.add(retries=1, seconds_waited=state.upcoming_sleep)
         error = state.outcome.exception() if state.outcome else None
+        problem = str(error).partition(". ")[0].rstrip(".")
+        self._check_time(problem, state.upcoming_sleep)
+        self.traffic.add(retries=1)
         if isinstance(error, StatusError) and _asks_to_wait(error):
             self._gate.close_for(state.upcoming_sleep)
-        problem = str(error).partition(". ")[0]
         LOGGER.warning(
             "%s. Trying again in %.1f s, for the %d. of %d times.",
             self.redactor.text(problem),
@@ -215,10 +233,14 @@ class Transport:
         raise MalformedBodyError(f"{shown}: {problem}")
 
     def _exchange(self, url: str, shown: str, headers: Mapping[str, str]) -> Answer:
-        with self._gate.request(lambda: self._give_up_at) as waited:
-            self.traffic.add(requests=1, seconds_waited=waited)
-            self._check_time()
+        with self.traffic.wait(self._clock):
+            self._gate.enter(lambda: self._give_up_at)
+        try:
+            self._check_time(f"{shown}: its turn did not come")
+            self.traffic.add(requests=1)
             return self._answered(url, shown, headers)
+        finally:
+            self._gate.leave()
 
     def _answered(self, url: str, shown: str, headers: Mapping[str, str]) -> Answer:
         failure: Exception | None = None
@@ -231,16 +253,17 @@ class Transport:
                 failure = error
         # An answer without a length ends where the deadline cut it: it looks whole, and is not.
         if answer is None or deadline.passed:
-            self._check_time()
+            self._check_time(f"{shown}: no whole answer")
             raise broken_exchange(shown, failure, self._limits, deadline_passed=deadline.passed)
         return answer
 
-    def _check_time(self, needed: float = 0) -> None:
+    def _check_time(self, problem: str, needed: float = 0) -> None:
         if self._clock.monotonic() + needed >= self._give_up_at:
+            wait = f", and another attempt may be made in {needed:.0f} s" if needed else ""
             error = TimeLimitError(
-                f"{self.base_url}: reading the resource takes longer than "
-                f"{self._limits.resource:g} s, retries and waits included. Set resource_timeout "
-                "of analytics_api higher, or ask the API's owner why it is slow."
+                f"{problem}{wait}: reading the resource takes longer than "
+                f"{self._limits.resource:g} s, waits included. Set resource_timeout of "
+                "analytics_api higher, or ask the API's owner why it is slow."
             )
             error.transient = False
             raise error
@@ -267,7 +290,8 @@ class Transport:
 
 def _asks_to_wait(error: StatusError) -> bool:
     """Whether the API wants no request for a while, from any reader."""
-    return error.retry_after is not None or error.status == HTTPStatus.TOO_MANY_REQUESTS
+    too_many = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
+    return error.retry_after is not None or error.status in too_many
 
 
 def _wait(state: tenacity.RetryCallState) -> float:

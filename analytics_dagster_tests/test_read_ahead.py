@@ -177,16 +177,18 @@ def test_retry_after_holds_every_reader(
 def test_fewer_read_at_the_same_time_after_a_429_and_then_more_again(
     api: FakeApi, transport: Transport, resource: Resource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Half of them at first; all of them when the API goes on to answer."""
+    """A quarter of them at first; all of them when the API goes on to answer for long enough."""
     monkeypatch.setattr("analytics_dagster.transport.BACKOFF_FACTOR", 0.1)
+    monkeypatch.setattr("analytics_dagster.gate.ANSWERS_BEFORE_MORE", 10)
     api.rows[AGENTS] = agents(9000)
     counted = Counted()
     api.always(AGENTS, counted)
     api.on(AGENTS, status(429), at_offset=1980)
     assert len(ids(resource, transport)) == 9000
-    _, tried_again = [r.at for r in api.requests if r.query["offset"] == "1980"]
-    after = [together for at, together in counted.together if at > tried_again]
-    assert max(after[:4]) <= READERS // 2
+    refused, _ = [r.at for r in api.requests if r.query["offset"] == "1980"]
+    # Nothing is sent for a tenth of a second, in which what was under way is answered.
+    after = [together for at, together in counted.together if at > refused + 0.1]
+    assert max(after[:2]) <= READERS // 4
     assert max(after) == READERS
 
 
@@ -264,8 +266,8 @@ def test_a_budget_is_kept_within_any_minute(
     gate, sent = Gate(10, clock=clock), []
     began = clock.monotonic()
     for _ in range(35):
-        with gate.request(lambda: began + 10_000):
-            pass
+        gate.enter(lambda: began + 10_000)
+        gate.leave()
         sent.append(clock.monotonic())
     assert all(late - early >= 61 for early, late in zip(sent, sent[10:], strict=False))
     assert sent[-1] - began == pytest.approx(183)
@@ -276,7 +278,62 @@ def test_a_gate_waits_no_longer_than_the_resource_may_take(clock: TurnedClock) -
     """The time limit of a resource counts for its waits, too."""
     gate, began = Gate(clock=clock), clock.monotonic()
     gate.close_for(500)
-    with gate.request(lambda: began + 20) as waited:
-        assert waited == pytest.approx(20)
-    with gate.request(lambda: began + 1000) as waited:
-        assert waited == pytest.approx(480)
+    gate.enter(lambda: began + 20)
+    assert clock.monotonic() - began == pytest.approx(20)
+    gate.leave()
+    gate.enter(lambda: began + 1000)
+    assert clock.monotonic() - began == pytest.approx(500)
+
+
+def test_a_budget_is_kept_after_the_api_asked_to_wait(clock: TurnedClock) -> None:
+    """What counts is when a request was sent, not when its turn would have been."""
+    gate, began = Gate(3, clock=clock), clock.monotonic()
+    sent = []
+    for number in range(7):
+        if number == 2:
+            gate.close_for(45)
+        gate.enter(lambda: began + 10_000)
+        sent.append(clock.monotonic() - began)
+        gate.leave()
+    assert all(late - early >= 60 for early, late in zip(sent, sent[3:], strict=False))
+
+
+def test_an_api_that_takes_one_request_at_a_time_is_read(
+    api: FakeApi, spec: ApiSpec, resource: Resource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And hardly ever asked for more again."""
+    monkeypatch.setattr("analytics_dagster.transport._wait", lambda _: 0.2)
+    api.rows[AGENTS] = agents(6000)
+    lock = threading.Lock()
+
+    @fault
+    def one_at_a_time(exchange: Exchange) -> None:
+        if not lock.acquire(blocking=False):
+            exchange.reply(429, b"")
+            return
+        answer = b"".join(exchange.honest())
+        exchange.wait(0.01)
+        lock.release()
+        exchange.wfile.write(answer)
+
+    api.always(AGENTS, one_at_a_time())
+    with Transport(api.base_url, spec.client, api.key, readers=READERS).open() as transport:
+        assert len(ids(resource, transport)) == 6000
+    assert transport.traffic.retries < 25
+
+
+def test_pages_of_any_length_are_hardly_asked_for_in_vain(
+    api: FakeApi, transport: Transport, resource: Resource
+) -> None:
+    """Where each page has another length, the next offset cannot be guessed."""
+    api.rows[AGENTS] = agents(5000)
+
+    @fault
+    def shorter(exchange: Exchange) -> None:
+        exchange.asked.query["limit"] = str(90 + int(exchange.asked.query["offset"]) * 7 % 11)
+        exchange.wfile.write(b"".join(exchange.honest()))
+
+    api.always(AGENTS, shorter())
+    assert len(ids(resource, transport)) == 5000
+    needed = 55
+    assert len(api.requests) <= needed + 2 * READERS
