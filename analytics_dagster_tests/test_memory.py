@@ -8,6 +8,7 @@ import pytest
 
 from analytics_dagster import scratch
 from analytics_dagster.scratch import connect
+from analytics_dagster.warehouse import Warehouse
 from analytics_dagster_tests.conftest import Project, agents
 from analytics_dagster_tests.fake_api import FakeApi
 from bench.__main__ import load_agents
@@ -16,12 +17,15 @@ from bench.contenders import Bench, Offer
 AGENTS = "agents_overview"
 
 
-def test_a_load_of_many_rows_takes_hardly_more_memory_than_one_of_few(tmp_path: Path) -> None:
-    """Four times the rows; the peak of the whole process, Dagster and DuckDB included."""
+def test_a_load_of_many_rows_takes_no_more_memory_than_duckdb_may(tmp_path: Path) -> None:
+    """Four times the rows: the peak of the whole process grows by what DuckDB may take, at most.
+
+    The rows that are read more take a gigabyte as Python holds them.
+    """
     bench = Bench(tmp_path)
     few, many = (load_agents(bench, Offer(rows)) for rows in (150_000, 600_000))
     assert not few.flaw + many.flaw
-    assert many.peak < 1.25 * few.peak
+    assert many.peak - few.peak < Warehouse().memory_mb
 
 
 def test_duckdb_puts_aside_what_does_not_fit(tmp_path: Path) -> None:
