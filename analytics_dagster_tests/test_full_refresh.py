@@ -207,6 +207,11 @@ with AnalyticsApi().process_config_and_initialize_cm() as api:
 
 def test_a_reader_sees_the_old_rows_or_the_new_ones(project: Project, api: FakeApi) -> None:
     """While refreshes follow each other, every look at the table finds one version of it."""
+    each_look_finds_one_version(project, api, versions=4)
+
+
+def each_look_finds_one_version(project: Project, api: FakeApi, versions: int) -> None:
+    """Loads and refreshes without end, until so many versions of the table were seen."""
     api.rows = Versions(api.rows, AGENTS, lambda version: agents(90, total_talk_time=version))
     assert project.refresh(AGENTS, allow_shrink=True).success
     looks: set[int] = set()
@@ -214,7 +219,7 @@ def test_a_reader_sees_the_old_rows_or_the_new_ones(project: Project, api: FakeA
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         assert process.stdout
         process.stdout.readline()
-        while len(looks) < 4:
+        while len(looks) < versions:
             assert process.poll() is None
             try:
                 [(count, oldest, newest)] = project.query(

@@ -18,11 +18,11 @@ import pytest
 
 from analytics_dagster.api_reader import read_spec
 from analytics_dagster.api_spec import ApiSpec
-from analytics_dagster_tests.conftest import Project, Run, Versions, agents
+from analytics_dagster_tests.conftest import Project, Run, agents
 from analytics_dagster_tests.fake_api import Exchange, FakeApi, delay, fault
 from analytics_dagster_tests.postgres_server import PASSWORD, PostgresServer, running_postgres
 from analytics_dagster_tests.test_definitions import GUARDED, ROOT, with_calls
-from analytics_dagster_tests.test_full_refresh import ENDLESS_LOADS
+from analytics_dagster_tests.test_full_refresh import each_look_finds_one_version
 from analytics_dagster_tests.test_incremental import ONE_LOAD
 from analytics_dagster_tests.test_overlap import a_run_that_reads_for_ever
 
@@ -267,24 +267,7 @@ def test_a_refresh_that_would_shrink_the_table_is_refused(
 
 def test_a_reader_sees_the_old_rows_or_the_new_ones(project: AnyProject, api: FakeApi) -> None:
     """While loads and refreshes follow each other, each look finds one version of the table."""
-    api.rows = Versions(api.rows, AGENTS, lambda version: agents(90, total_talk_time=version))
-    assert project.refresh(AGENTS, allow_shrink=True).success
-    looks: set[int] = set()
-    command = [sys.executable, "-c", ENDLESS_LOADS]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-        assert process.stdout
-        process.stdout.readline()
-        while len(looks) < 3:
-            assert process.poll() is None
-            try:
-                [(count, oldest, newest)] = project.query(
-                    f"SELECT count(*), min(total_talk_time), max(total_talk_time) FROM {AGENTS}"
-                )
-            except duckdb.Error:  # the file is being written
-                continue
-            assert (count, oldest) == (90, newest)
-            looks.add(newest)
-        process.kill()
+    each_look_finds_one_version(project, api, versions=3)
 
 
 @pytest.mark.parametrize("mode", ["incremental", "full_refresh"])
