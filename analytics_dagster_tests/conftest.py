@@ -30,6 +30,7 @@ from analytics_dagster.database import DATASET
 from analytics_dagster.resources import AnalyticsApi
 from analytics_dagster.warehouse import Warehouse
 from analytics_dagster_tests.fake_api import FakeApi
+from analytics_dagster_tests.postgres_server import PostgresServer, running_postgres
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -81,6 +82,12 @@ def clock() -> TurnedClock:
 def api() -> Iterator[FakeApi]:
     with FakeApi(key="a+b/c=%") as fake:
         yield fake
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    with running_postgres() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")
