@@ -19,13 +19,15 @@ def _celery() -> dg.ExecutorDefinition:
     # The names are Celery's own: its workers read them as well. As references they are resolved
     # by the run, so that no password of a broker is kept in a definition.
     places = {"broker": {"env": "CELERY_BROKER_URL"}, "backend": {"env": "CELERY_RESULT_BACKEND"}}
-    return celery_executor.configured(places, name="celery")
+    executor: dg.ExecutorDefinition = celery_executor.configured(places, name="celery")
+    return executor
 
 
 def _kubernetes() -> dg.ExecutorDefinition:
     from dagster_k8s import k8s_job_executor
 
-    return k8s_job_executor
+    executor: dg.ExecutorDefinition = k8s_job_executor
+    return executor
 
 
 # DuckDB has one writer, and a process per step costs more than the load.
