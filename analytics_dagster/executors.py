@@ -18,8 +18,13 @@ def _celery() -> dg.ExecutorDefinition:
 
     # The names are Celery's own: its workers read them as well. As references they are resolved
     # by the run, so that no password of a broker is kept in a definition.
-    places = {"broker": {"env": "CELERY_BROKER_URL"}, "backend": {"env": "CELERY_RESULT_BACKEND"}}
-    executor: dg.ExecutorDefinition = celery_executor.configured(places, name="celery")
+    config = {
+        "broker": {"env": "CELERY_BROKER_URL"},
+        "backend": {"env": "CELERY_RESULT_BACKEND"},
+        # A run waits for results while the place where they are kept is restarted.
+        "config_source": {"result_backend_always_retry": True},
+    }
+    executor: dg.ExecutorDefinition = celery_executor.configured(config, name="celery")
     return executor
 
 

@@ -10,6 +10,7 @@ import re
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from analytics_dagster_tests.fake_api import FakeApi, delay, hang
 from analytics_dagster_tests.leaks import Leaks
 from analytics_dagster_tests.machines import Machine, working
 from analytics_dagster_tests.postgres_server import PostgresServer
-from analytics_dagster_tests.redis_server import running_redis
+from analytics_dagster_tests.redis_server import RedisServer, running_redis
 from analytics_dagster_tests.test_daemon import RUNS, Automation
 from analytics_dagster_tests.test_dagster_dev import DagsterDev, wait_until
 from analytics_dagster_tests.test_definitions import ROOT
@@ -87,7 +88,7 @@ class Deployment:
     storage: str
     server: Machine
     workers: list[Machine]
-    told: Path
+    broker: RedisServer
     automation: Automation
 
     def events(self, run: str) -> str:
@@ -108,10 +109,10 @@ class Deployment:
                 step[kind] = float(event["timestamp"]) / 1000
         return found
 
-    def hangs(self) -> None:
-        """The API does not answer the second page of a resource any more."""
+    def hangs(self, seconds: float = 300) -> None:
+        """The API does not answer the second page of a resource any more, or for a while."""
         self.api.requests.clear()
-        self.api.always(AGENTS, hang(300), at_offset=99)
+        self.api.always(AGENTS, hang(seconds), at_offset=99)
 
     def waits_for_the_api_to_hang(self) -> None:
         wait_until(
@@ -166,7 +167,7 @@ def deployment(
     instance = DEPLOY / "server" / "dagster.yaml"
     with (
         FakeApi(key=KEY, filter_field="current_timestamp") as api,
-        running_redis(folder, DEPLOY / "celery" / "redis.conf") as (redis_url, told),
+        running_redis(folder, DEPLOY / "celery" / "redis.conf") as broker,
     ):
         api.rows |= {name: agents(150) for name in ALL}
         for name in ALL:
@@ -179,8 +180,8 @@ def deployment(
             "ANALYTICS_SCHEDULE": "* * * * *",
             CREDENTIALS: warehouse,
             "DAGSTER_POSTGRES_URL": storage.replace("postgresql:", "postgresql+psycopg2:"),
-            "CELERY_BROKER_URL": f"{redis_url}/0",
-            "CELERY_RESULT_BACKEND": f"{redis_url}/1",
+            "CELERY_BROKER_URL": f"{broker.url}/0",
+            "CELERY_RESULT_BACKEND": f"{broker.url}/1",
         }
         worker = {"worker": commands.pop("worker")}
         server, *workers = [
@@ -191,7 +192,7 @@ def deployment(
             automation = Automation(DagsterDev(f"http://127.0.0.1:{ports['webserver']}"))
             wait_until(automation.dev.is_ready)
             yield Deployment(
-                api, postgres_server, warehouse, storage, server, workers, told, automation
+                api, postgres_server, warehouse, storage, server, workers, broker, automation
             )
 
 
@@ -288,10 +289,27 @@ def test_a_step_that_comes_back_after_its_run_ended_loads_nothing(deployment: De
     wait_until(lambda: "RunEndedError" in deployment.events(run))
 
 
+def test_a_broker_that_is_restarted_loses_no_step(deployment: Deployment) -> None:
+    """Steps that are worked on, and those that wait, are done; the next run is like any other."""
+    deployment.api.rows |= {
+        AGENTS: agents(200, total_talk_time=9, current_timestamp="2026-11-23T10:08:00Z")
+    }
+    deployment.hangs(8)
+    run = deployment.launch()
+    deployment.waits_for_the_api_to_hang()
+    deployment.broker.stop()
+    time.sleep(3)
+    deployment.broker.start()
+    deployment.api.heal()
+    deployment.ends_well(run)
+    deployment.ends_well(deployment.launch())
+    deployment.table_is_that_of_the_api()
+
+
 def test_neither_broker_nor_storage_nor_a_disk_ever_holds_the_key(deployment: Deployment) -> None:
     """Everything that Redis was told, Dagster's database, and what the machines wrote."""
     secrets = Leaks(deployment.api.key)
-    told = deployment.told.read_text(errors="replace")
+    told = deployment.broker.told.read_text(errors="replace")
     assert "execute_plan" in told
     assert "celery-task-meta" in told
     tables = deployment.postgres.query(
@@ -305,5 +323,5 @@ def test_neither_broker_nor_storage_nor_a_disk_ever_holds_the_key(deployment: De
     assert any("agents_overview" in text for text in stored)
     disks = deployment.server.disk.parent
     assert len(list(disks.iterdir())) > 3
-    assert secrets.among(deployment.told, *stored, disks) == []
+    assert secrets.among(deployment.broker.told, *stored, disks) == []
     assert not [text for text in (told, *stored) if "s3cr%25t" in text or "s3cr%t" in text]
