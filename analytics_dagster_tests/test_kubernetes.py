@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
@@ -38,40 +39,53 @@ MODULE = CODE["dagsterApiGrpcArgs"][-1]
 LAUNCHER = VALUES["runLauncher"]["config"]["k8sRunLauncher"]
 
 
-@pytest.fixture(scope="module")
-def cluster(
-    postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Cluster]:
-    started = Cluster(tmp_path_factory.mktemp("cluster"), postgres_server)
+@pytest.fixture
+def cluster(postgres_server: PostgresServer, tmp_path: Path) -> Iterator[Cluster]:
+    started = Cluster(tmp_path, postgres_server)
     yield started
     started.api.server.shutdown()
     started.api.server.server_close()
 
 
-@pytest.fixture(scope="module")
-def job(cluster: Cluster) -> Any:
-    return cluster.takes_a_run()
+def test_a_run_becomes_a_job_that_kubernetes_takes_and_that_loads(
+    cluster: Cluster, api: FakeApi, postgres_server: PostgresServer
+) -> None:
+    """Launched in the UI; its command has what Kubernetes would give it, and can write to /tmp."""
+    api.rows |= {name: agents(3) for name in ("account_overview", "current_queue_activity")}
+    api.rows["agents_overview"] = agents(250)
+    job = cluster.takes_a_run()
+    is_valid(job)
+    gets_secrets_by_reference_alone(job, cluster.settings.values())
+    is_kept_within_bounds(job)
+
+    settings = {"ANALYTICS_API_BASE_URL": api.base_url, "ANALYTICS_API_KEY": api.key}
+    [run] = job["spec"]["template"]["spec"]["containers"]
+    cluster.pod("run", **settings).run(run["args"], run)
+    rows = postgres_server.query(cluster.warehouse, "SELECT count(*) FROM agents_overview")
+    assert rows == [(250,)]
+    runs = postgres_server.query(cluster.storage, "SELECT status FROM public.runs")
+    assert runs == [("SUCCESS",)]
 
 
-def test_a_run_is_a_job_that_kubernetes_takes(job: Any) -> None:
-    """It is valid to the last field, for an old and a new version, and has the project's image."""
+def is_valid(job: Any) -> None:
+    """To the last field, for an old and a new version of Kubernetes; with the project's image."""
     for version in OLD_AND_NEW:
         kubernetes_validate.validate(job, version, strict=True)
     assert job["spec"]["template"]["spec"]["containers"][0]["image"] == IMAGE
 
 
-def test_a_run_gets_the_key_by_reference_alone(cluster: Cluster, job: Any) -> None:
+def gets_secrets_by_reference_alone(job: Any, secrets: Iterable[str]) -> None:
     """Whoever may read Jobs, and no Secrets, sees neither the key nor a password."""
     [run] = job["spec"]["template"]["spec"]["containers"]
     assert {"secretRef": {"name": "analytics-secrets"}} in run["envFrom"]
     assert {"configMapRef": {"name": "analytics-settings"}} in run["envFrom"]
     [password] = [item for item in run["env"] if item["name"] == "DAGSTER_PG_PASSWORD"]
     assert set(password) == {"name", "valueFrom"}
-    for secret in cluster.settings.values():
+    for secret in secrets:
         assert secret not in json.dumps(job)
 
 
-def test_a_run_is_kept_within_bounds(job: Any) -> None:
+def is_kept_within_bounds(job: Any) -> None:
     """Not root, only /tmp to write to, the memory of a load, time to roll back, and then gone."""
     spec = job["spec"]["template"]["spec"]
     [run] = spec["containers"]
@@ -89,21 +103,6 @@ def test_a_run_is_kept_within_bounds(job: Any) -> None:
 
 def megabytes(quantity: str) -> int:
     return int(quantity[:-2]) * {"Mi": 1, "Gi": 1024}[quantity[-2:]]
-
-
-def test_the_command_of_the_job_loads(
-    cluster: Cluster, job: Any, api: FakeApi, postgres_server: PostgresServer
-) -> None:
-    """With the environment that Kubernetes makes of it, where only /tmp can be written to."""
-    api.rows |= {name: agents(3) for name in ("account_overview", "current_queue_activity")}
-    api.rows["agents_overview"] = agents(250)
-    settings = {"ANALYTICS_API_BASE_URL": api.base_url, "ANALYTICS_API_KEY": api.key}
-    [run] = job["spec"]["template"]["spec"]["containers"]
-    cluster.pod("run", **settings).run(run["args"], run)
-    rows = postgres_server.query(cluster.warehouse, "SELECT count(*) FROM agents_overview")
-    assert rows == [(250,)]
-    runs = postgres_server.query(cluster.storage, "SELECT status FROM public.runs")
-    assert runs == [("SUCCESS",)]
 
 
 @pytest.mark.parametrize("command", ["instance info", f"definitions validate -m {MODULE}"])
