@@ -3,6 +3,7 @@
 # make test     the tests
 # make test-ui  the test of the Dagster UI in a real browser, Debian's chromium
 # make test-chaos  kill runs at random moments, KILLS=30 times; SEED=… does it again
+# make test-scale  the profile of deploy/celery on three machines of its own, and what may die
 # make bench    how fast it is beside stock dlt and the floor; ten minutes
 # make bench-quick  the same in about two minutes, with smaller tables
 # make lint     ruff and mypy
@@ -22,7 +23,7 @@ BIN := $(VENV)/bin
 # One instance for `make run` and `make dev`, so that the UI shows both their runs.
 export DAGSTER_HOME ?= $(CURDIR)/.dagster
 
-.PHONY: setup run dev test test-ui test-chaos bench bench-quick lint lock clean
+.PHONY: setup run dev test test-ui test-chaos test-scale bench bench-quick lint lock clean
 
 setup: $(VENV)/ready
 
@@ -41,13 +42,16 @@ dev: setup
 	$(BIN)/dagster dev --host 127.0.0.1 --port $(PORT)
 
 test: setup
-	$(BIN)/python -m pytest -m "not ui" -n 3 --dist worksteal
+	$(BIN)/python -m pytest -m "not ui and not scale" -n 3 --dist worksteal
 
 test-ui: setup
 	$(BIN)/python -m pytest -m ui
 
 test-chaos: setup
 	KILLS=$(KILLS) $(BIN)/python -m pytest analytics_dagster_tests/test_chaos.py --log-cli-level=INFO
+
+test-scale: setup
+	$(BIN)/python -m pytest -m scale
 
 bench: setup
 	@$(BIN)/python -m bench --full

@@ -7,5 +7,5 @@ sql, scratch, landing, description, source, resources, database, duckdb_warehous
 postgres_copying, postgres_connection, postgres_lock, postgres_warehouse, warehouse,
 working_folder, table, comparison, load_errors, loading, metadata, timetable, assets, verdicts,
 table_checks, load_checks, checks, jobs, in_flight, schedules, changes, sensors, run_failures,
-webhook, alerts, definitions.
+webhook, alerts, executors, definitions.
 """

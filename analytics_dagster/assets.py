@@ -19,6 +19,7 @@ from analytics_dagster.api_config import DESCRIPTIONS
 from analytics_dagster.api_spec import ApiSpec, Resource
 from analytics_dagster.database import DATASET
 from analytics_dagster.description import described_source
+from analytics_dagster.errors import RunEndedError
 from analytics_dagster.metadata import declared_metadata, load_metadata
 from analytics_dagster.progress import Forward, heard_by
 from analytics_dagster.resources import SANDBOX_NOTICE, AnalyticsApi
@@ -86,6 +87,11 @@ def _build_asset(
         analytics_api: AnalyticsApi,
         warehouse: Warehouse,
     ) -> Iterator[dg.MaterializeResult[Any]]:
+        if context.run.is_finished:
+            raise RunEndedError(
+                f"{resource.name}: run {context.run_id} ended before this step was begun again. "
+                "Nothing was read or written, and there is nothing to do: other runs load it."
+            )
         # With it come Arrow and DuckDB, which a code location need not load.
         from analytics_dagster.loading import load
 

@@ -7,6 +7,7 @@ from analytics_dagster.api_config import MOST_REJECTED, REST_API, SMALLEST_REFRE
 from analytics_dagster.api_reader import check_shares, read_spec
 from analytics_dagster.assets import build_assets
 from analytics_dagster.checks import build_checks
+from analytics_dagster.executors import build_executor
 from analytics_dagster.jobs import build_jobs
 from analytics_dagster.resources import AnalyticsApi
 from analytics_dagster.schedules import build_schedules
@@ -29,6 +30,5 @@ defs = dg.Definitions(
         build_late_data_alert(spec),
     ],
     resources={"analytics_api": analytics_api, "warehouse": warehouse},
-    # DuckDB has one writer, and a process per step costs more than the load.
-    executor=dg.in_process_executor,
+    executor=build_executor(warehouse),
 )

@@ -19,6 +19,7 @@
     │   ├── FieldCollisionError   two fields of the API would share one column
     │   ├── TooManyRejectedError  more rows were rejected than a load may lack
     │   └── ShrunkenError         a full refresh would leave far fewer rows than there are
+    ├── RunEndedError             a step of a run that has ended; nothing was read or written
     └── WarehouseError            existing rows are as they were
         ├── WarehousePathError
         ├── WarehouseConnectionError  no Postgres, or not for these credentials
@@ -131,6 +132,10 @@ class TooManyRejectedError(ContractError):
 
 class ShrunkenError(ContractError):
     """A full refresh would leave far fewer rows than the table has."""
+
+
+class RunEndedError(AnalyticsError):
+    """A step was begun, or begun again, after its run had ended."""
 
 
 class WarehouseError(AnalyticsError):

@@ -14,7 +14,7 @@ ORDER = str(analytics_dagster.__doc__).partition("other:")[2].replace("\n", " ")
 MODULES = [name.strip() for name in ORDER.split(",")]
 KNOW_DAGSTER = {
     *("resources", "warehouse", "metadata", "assets", "jobs", "definitions"),
-    *("checks", "in_flight", "schedules", "sensors", "run_failures", "alerts"),
+    *("checks", "in_flight", "schedules", "sensors", "run_failures", "alerts", "executors"),
 }
 
 

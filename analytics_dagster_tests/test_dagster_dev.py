@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,12 @@ PATIENCE = 90
 OURS = re.compile(r"\banalytics_dagster/.*Warning")
 
 LAUNCH = """
-mutation ($selector: JobOrPipelineSelector!, $config: RunConfigData!) {
-  launchRun(executionParams: {selector: $selector, runConfigData: $config}) {
+mutation (
+  $selector: JobOrPipelineSelector!, $config: RunConfigData!, $tags: [ExecutionTag!]
+) {
+  launchRun(executionParams: {
+    selector: $selector, runConfigData: $config, executionMetadata: {tags: $tags}
+  }) {
     __typename
     ... on LaunchRunSuccess { run { runId } }
     ... on PythonError { message }
@@ -66,7 +70,13 @@ class DagsterDev:
         assert "errors" not in answer, answer
         return answer["data"]
 
-    def launch(self, job: str, config: Any = None, assets: list[Any] | None = None) -> Any:
+    def launch(
+        self,
+        job: str,
+        config: Any = None,
+        assets: list[Any] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> Any:
         """The answer to a launch, with the default config of the job where none is given."""
         selector = PLACE | {"jobName": job, "assetSelection": assets}
         config = (
@@ -75,7 +85,8 @@ class DagsterDev:
                 "runConfigSchemaOrError"
             ]["rootDefaultYaml"]
         )
-        return self.ask(LAUNCH, selector=selector, config=config)["launchRun"]
+        tagged = [{"key": key, "value": value} for key, value in (tags or {}).items()]
+        return self.ask(LAUNCH, selector=selector, config=config, tags=tagged)["launchRun"]
 
     def runs(self, job: str, config: Any = None, assets: list[Any] | None = None) -> str:
         """How a launched run ends."""
