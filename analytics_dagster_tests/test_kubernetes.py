@@ -231,3 +231,11 @@ def test_the_image_finds_what_it_installs_among_the_pins() -> None:
     extras = tomli.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert set(extras["kubernetes"]) <= set(extras["dev"])
     assert '".[kubernetes,postgres]"' in DOCKERFILE
+
+
+def test_the_chart_is_that_of_the_pinned_dagster() -> None:
+    """The README installs the version of the chart that belongs to the image."""
+    chart = re.findall(r"--version (\S+)", (PROFILE / "README.md").read_text())
+    assert chart == re.findall(
+        r"^dagster==(\S+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE
+    )
