@@ -6,6 +6,7 @@
 # make test-scale  the profile of deploy/celery on three machines of its own, and what may die
 # make bench    how fast it is beside stock dlt and the floor; ten minutes
 # make bench-quick  the same in about two minutes, with smaller tables
+# make bench-growth  what a load into Postgres costs, with 1, 2 and 4 at the same time
 # make lint     ruff and mypy
 # make lock     pin the newest versions of all dependencies
 # make clean    forget the environment; loaded data and the history of runs stay
@@ -23,7 +24,7 @@ BIN := $(VENV)/bin
 # One instance for `make run` and `make dev`, so that the UI shows both their runs.
 export DAGSTER_HOME ?= $(CURDIR)/.dagster
 
-.PHONY: setup run dev test test-ui test-chaos test-scale bench bench-quick lint lock clean
+.PHONY: setup run dev test test-ui test-chaos test-scale bench bench-quick bench-growth lint lock clean
 
 setup: $(VENV)/ready
 
@@ -58,6 +59,9 @@ bench: setup
 
 bench-quick: setup
 	@$(BIN)/python -m bench --quick
+
+bench-growth: setup
+	@$(BIN)/python -m bench.growth
 
 lint: setup
 	$(BIN)/ruff check .
