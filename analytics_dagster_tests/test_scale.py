@@ -12,6 +12,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from analytics_dagster_tests.machines import Machine, working
 from analytics_dagster_tests.postgres_server import PostgresServer
 from analytics_dagster_tests.redis_server import RedisServer, running_redis
 from analytics_dagster_tests.test_daemon import RUNS, Automation
-from analytics_dagster_tests.test_dagster_dev import DagsterDev, wait_until
+from analytics_dagster_tests.test_dagster_dev import PLACE, DagsterDev, wait_until
 from analytics_dagster_tests.test_definitions import ROOT
 from analytics_dagster_tests.warehouses import AGENTS, ALL, CREDENTIALS
 
@@ -42,6 +43,19 @@ UNITS = (
     *("server/analytics-code", "server/analytics-daemon", "server/analytics-webserver"),
     "celery/analytics-worker",
 )
+SCHEDULE = "incremental_load_schedule"
+STATE = """
+query ($selector: ScheduleSelector!) {
+  scheduleOrError(scheduleSelector: $selector) { ... on Schedule { scheduleState { id } } }
+}"""
+START = """
+mutation ($selector: ScheduleSelector!) {
+  startSchedule(scheduleSelector: $selector) { __typename ... on PythonError { message } }
+}"""
+STOP = """
+mutation ($id: String!) {
+  stopRunningSchedule(id: $id) { __typename ... on PythonError { message } }
+}"""
 STEPS = """
 query ($id: ID!) { logsForRun(runId: $id, limit: 1000) { ... on EventConnection { events {
   __typename ... on MessageEvent { stepKey timestamp message }
@@ -109,6 +123,15 @@ class Deployment:
                 step[kind] = float(event["timestamp"]) / 1000
         return found
 
+    def ticks(self, *, on: bool) -> None:
+        """Switches the schedule on or off, as the UI does."""
+        ask, here = self.automation.dev.ask, PLACE | {"scheduleName": SCHEDULE}
+        if on:
+            assert "PythonError" not in str(ask(START, selector=here))
+            return
+        state = ask(STATE, selector=here)["scheduleOrError"]["scheduleState"]["id"]
+        assert "PythonError" not in str(ask(STOP, id=state))
+
     def hangs(self, seconds: float = 300) -> None:
         """The API does not answer the second page of a resource any more, or for a while."""
         self.api.requests.clear()
@@ -140,9 +163,10 @@ class Deployment:
         runs = self.automation.dev.ask(RUNS)["runsOrError"]["results"]
         return next(str(each["status"]) for each in runs if each["runId"] == run)
 
-    def ends_well(self, run: str, patience: float = 90) -> None:
-        wait_until(lambda: self.status(run) in {"SUCCESS", "FAILURE", "CANCELED"}, patience)
-        assert self.status(run) == "SUCCESS", self.logs()
+    def ends_well(self, run: str) -> None:
+        with suppress(AssertionError):
+            wait_until(lambda: self.status(run) in {"SUCCESS", "FAILURE", "CANCELED"}, 180)
+        assert self.status(run) == "SUCCESS", f"{self.events(run)}\n{self.logs()}"
 
     def table_is_that_of_the_api(self) -> None:
         for name in ALL:
@@ -191,9 +215,11 @@ def deployment(
         with working([*workers, server]):
             automation = Automation(DagsterDev(f"http://127.0.0.1:{ports['webserver']}"))
             wait_until(automation.dev.is_ready)
-            yield Deployment(
+            made = Deployment(
                 api, postgres_server, warehouse, storage, server, workers, broker, automation
             )
+            made.ticks(on=False)
+            yield made
 
 
 def free_port() -> int:
@@ -203,7 +229,9 @@ def free_port() -> int:
 
 def test_a_tick_of_the_schedule_loads_on_both_machines_at_once(deployment: Deployment) -> None:
     """Each resource is a step of its own, and all three are worked on at the same time."""
-    run = deployment.automation.waits_for("incremental_load_schedule", "SUCCESS")
+    deployment.ticks(on=True)
+    run = deployment.automation.waits_for(SCHEDULE, "SUCCESS")
+    deployment.ticks(on=False)
     steps = {name: deployment.steps(run)[name] for name in ALL}
     assert {machine for names, _, _ in steps.values() for machine in names} == {
         "worker-a",
