@@ -17,7 +17,7 @@ from analytics_dagster import file_lock
 from analytics_dagster.api_spec import REJECTED_ROWS
 from analytics_dagster.database import AnyDestination, Question
 from analytics_dagster.delta_settings import PLACE_VARIABLE, DeltaSettings, delta_settings
-from analytics_dagster.delta_tables import asked, check_version, opened
+from analytics_dagster.delta_tables import asked, opened
 from analytics_dagster.scratch import Scratch
 from analytics_dagster.sql import literal
 
@@ -73,7 +73,7 @@ class DeltaWarehouse:
         with self._alone(settings, resource):
             found = opened(settings, resource)
             self.versions[resource] = found.version() if found else 0
-            yield lambda: self._check(settings, resource)
+            yield lambda: None  # the destination looks at the version
 
     def is_being_loaded(self, resource: str) -> bool:
         """Whether a process of this host that lives loads the resource now."""
@@ -114,10 +114,6 @@ class DeltaWarehouse:
         """The number that answers a question, found in the files of the table."""
         [[number]] = client.execute_sql(question.query.replace("{table}", table)) or [[0]]
         return int(number)
-
-    def _check(self, settings: DeltaSettings, resource: str) -> None:
-        if table := opened(settings, resource):
-            check_version(table, self.versions[resource])
 
     def _alone(self, settings: DeltaSettings, name: str) -> AbstractContextManager[None]:
         how = f"Set {PLACE_VARIABLE} to a folder that exists and that you may write."

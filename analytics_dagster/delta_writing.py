@@ -38,8 +38,8 @@ class _Write(DeltaLoadFilesystemJob):
         try:
             self._replace() if is_replaced else super().run()
         except CommitFailedError:
-            raise
-        except (DeltaError, OverlapError) as error:
+            raise  # dlt tries again, with the table as it is then
+        except (DeltaError, OSError, OverlapError) as error:
             raise DestinationTerminalException(type(error).__name__) from error
 
     def _replace(self) -> None:

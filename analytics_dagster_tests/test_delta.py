@@ -7,11 +7,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
+from dlt.common.libs.pyarrow import get_local_dataset_reader
 
 from analytics_dagster.warehouse import Warehouse
 from analytics_dagster_tests.conftest import agents
@@ -140,14 +142,16 @@ def test_everything_works_on_s3_and_the_secret_is_nowhere(
     assert Leaks(SECRET).among(tmp_path / "dagster", *capfd.readouterr()) == []
 
 
-def test_a_refresh_keeps_the_columns_not_null(delta: DeltaProject, api: FakeApi) -> None:
-    """The tables themselves refuse a row without a value, whoever writes it."""
-    assert delta.run(AGENTS).success
-    api.rows[AGENTS] = agents(250, badge="gold")
-    assert delta.refresh(AGENTS).success
-    table = delta.opened(AGENTS)
-    required = {field.name for field in table.schema().fields if not field.nullable}
-    assert required == {"id", "current_timestamp"}
+@pytest.mark.parametrize("mode", ["incremental", "full_refresh"])
+def test_columns_stay_not_null(delta: DeltaProject, api: FakeApi, mode: str) -> None:
+    """Whatever the rows went through; the tables themselves refuse one without a value."""
+    for badge in ({}, {"badge": "gold"}):
+        api.rows[AGENTS] = [*agents(50, **badge), *agents(1, **badge)]
+        run = delta.run(AGENTS, config={"mode": mode})
+        assert figures(run, "duplicates") == [1]
+        table = delta.opened(AGENTS)
+        required = {field.name for field in table.schema().fields if not field.nullable}
+        assert required == {"id", "current_timestamp"}
     with pytest.raises(Exception, match="failed validation check"):
         write_deltalake(table, pa.table({"id": [None]}), mode="append", schema_mode="merge")
 
@@ -211,6 +215,27 @@ def test_a_load_that_another_host_overtook_writes_nothing(
     assert on_s3.query(CONTENT) == [(251, 251, 90)]
     assert on_s3.run(AGENTS).success
     assert on_s3.query(CONTENT) == [(261, 261, 90)]
+
+
+@pytest.mark.parametrize("mode", ["incremental", "full_refresh"])
+def test_what_another_host_adds_in_the_last_moment_stays_alone(
+    delta: DeltaProject, api: FakeApi, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    """Between the look at the version and the commit, which no setting of a test can hit."""
+    assert delta.run(AGENTS).success
+    rows = delta.opened(AGENTS).to_pyarrow_table().slice(0, 1).set_column(0, "id", pa.array([999]))
+
+    def read(files: list[str]) -> Any:
+        if delta.opened(AGENTS).version() == before:
+            write_deltalake(delta.opened(AGENTS), rows, mode="append")
+        return get_local_dataset_reader(files)
+
+    before = delta.opened(AGENTS).version()
+    monkeypatch.setattr("analytics_dagster.delta_writing.get_local_dataset_reader", read)
+    monkeypatch.setattr("dlt.common.libs.pyarrow.get_local_dataset_reader", read)
+    api.rows[AGENTS] = agents(260, total_talk_time=8)
+    assert "OverlapError" in delta.run(AGENTS, config={"mode": mode}).error
+    assert delta.query(CONTENT) == [(251, 251, 90)]
 
 
 ONE_REFRESH = ONE_LOAD.replace("Warehouse())", "Warehouse(), full_refresh=True)")
