@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 import dlt
-import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Schema, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 from dlt.common.destination.exceptions import DestinationTerminalException
@@ -29,8 +28,7 @@ _NO_RETRY = CommitProperties(max_commit_retries=0)
 class _Write(DeltaLoadFilesystemJob):
     """dlt's job, but for a replacement, and for what it would try again in vain.
 
-    Delta lets a replacement pass beside a commit that only adds rows, which would stay; and NOT
-    NULL would go with the old rows.
+    Delta lets a replacement pass beside a commit that only adds rows, which would stay.
     """
 
     def run(self) -> None:
@@ -46,11 +44,7 @@ class _Write(DeltaLoadFilesystemJob):
         table = self._job_client.load_open_table("delta", self.load_table_name)
         with get_local_dataset_reader(self.file_paths) as rows:
             evolve_delta_table_schema(table, rows.schema)
-            columns = pa.schema(table.schema().to_arrow())
-            typed = rows.cast(pa.schema([columns.field(name) for name in rows.schema.names]))
-            write_deltalake(
-                table, typed, mode="overwrite", schema_mode="merge", commit_properties=_NO_RETRY
-            )
+            write_deltalake(table, rows, mode="overwrite", commit_properties=_NO_RETRY)
 
 
 class _Client(FilesystemClient):
