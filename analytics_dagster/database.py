@@ -104,6 +104,6 @@ class Database(Protocol):
 
 @contextmanager
 def dlt_client(destination: AnyDestination, schema: str) -> Iterator[SqlClientBase[Any]]:
-    """Dlt's connection to the dataset, while the block runs."""
+    """A connection of dlt's to the dataset, while the block runs."""
     with dlt.dataset(destination, DATASET, dlt.Schema(schema)).sql_client as client:
         yield client

@@ -51,15 +51,15 @@ def delta_settings() -> DeltaSettings:
         SettingError: a library is missing, or there is no place that Delta tables can be in.
         WarehouseConnectionError: there are no credentials for it.
     """
-    found = _found()
-    url, folder = _checked(found.bucket_url or "")
-    if find_spec("deltalake") is None or not (folder or find_spec("s3fs")):
+    if find_spec("deltalake") is None or find_spec("s3fs") is None:
         raise SettingError(
             "Delta tables are the destination, and the libraries for them are not installed. "
             'Install them: pip install "analytics-dagster[delta]"'
         )
     from dlt.common.libs.deltalake import deltalake_storage_options
 
+    found = _found()
+    url, folder = _checked(found.bucket_url or "")
     try:
         options = deltalake_storage_options(found.credentials, found.deltalake_storage_options)
         return DeltaSettings(

@@ -18,10 +18,7 @@ from dlt.destinations.sql_client import SqlClientBase
 
 from analytics_dagster import file_lock, scratch
 from analytics_dagster.database import DATASET, AnyDestination, Question, dlt_client
-from analytics_dagster.errors import (
-    WarehouseLockedError,
-    WarehousePathError,
-)
+from analytics_dagster.errors import WarehouseLockedError, WarehousePathError
 from analytics_dagster.full_disk import full_disk
 from analytics_dagster.progress import LOGGER
 from analytics_dagster.scratch import Scratch
@@ -107,7 +104,7 @@ class DuckDbWarehouse:
     def asking(
         self, destination: AnyDestination, resource: str
     ) -> AbstractContextManager[SqlClientBase[Any]]:
-        """Dlt's own connection."""
+        """The connection is dlt's own."""
         return dlt_client(destination, resource)
 
     def load_file(self, file: Path, scratch: Scratch) -> Path:  # noqa: ARG002  it is loaded as it is

@@ -90,7 +90,7 @@ class PostgresWarehouse:
     def asking(
         self, destination: AnyDestination, resource: str
     ) -> AbstractContextManager[SqlClientBase[Any]]:
-        """Dlt's own connection."""
+        """The connection is dlt's own."""
         return dlt_client(destination, resource)
 
     def load_file(self, file: Path, scratch: Scratch) -> Path:
