@@ -238,6 +238,13 @@ def test_what_another_host_adds_in_the_last_moment_stays_alone(
     assert delta.query(CONTENT) == [(251, 251, 90)]
 
 
+def started_on(host: Path, code: str, *arguments: str) -> subprocess.Popen[bytes]:
+    """A process with a temporary folder of its own, and so with locks of its own."""
+    command = [sys.executable, "-c", code, *arguments]
+    environment = os.environ | {"TMPDIR": str(host)}
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
+
+
 ONE_REFRESH = ONE_LOAD.replace("Warehouse())", "Warehouse(), full_refresh=True)")
 
 
@@ -251,9 +258,7 @@ def test_of_hosts_that_load_at_the_same_moment_one_wins(
     running = []
     for host in "abc":
         (tmp_path / host).mkdir()
-        environment = os.environ | {"TMPDIR": str(tmp_path / host)}
-        command = [sys.executable, "-c", code]
-        running.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE))
+        running.append(started_on(tmp_path / host, code))
     told = [process.communicate(timeout=100)[1].decode() for process in running]
     failed = [text for text, process in zip(told, running, strict=True) if process.returncode]
     assert len(failed) < len(running), "\n".join(told)
@@ -303,15 +308,18 @@ ONE_OF_THREE = ONE_LOAD.replace("import AnalyticsApi", "import AnalyticsApi\nimp
 
 @pytest.mark.parametrize("where", ["delta", "on_s3"])
 def test_first_loads_at_the_same_moment_all_succeed(
-    request: pytest.FixtureRequest, api: FakeApi, where: str
+    request: pytest.FixtureRequest, api: FakeApi, tmp_path: Path, where: str
 ) -> None:
-    """None of them finds a table; all fill that of rejected rows, and lose none."""
+    """On one host, or several; all fill the table of rejected rows, and lose none."""
     project: DeltaProject = request.getfixturevalue(where)
     for name in ALL:
         api.rows[name] = agents(50)
         api.rows[name][0]["id"] = "none"
-    commands = [[sys.executable, "-c", ONE_OF_THREE, str(number)] for number in range(3)]
-    running = [subprocess.Popen(command, stderr=subprocess.PIPE) for command in commands]
+    running = []
+    for number in range(3):
+        host = tmp_path / (str(number) if where == "on_s3" else "one")
+        host.mkdir(exist_ok=True)
+        running.append(started_on(host, ONE_OF_THREE, str(number)))
     told = [process.communicate(timeout=100)[1].decode() for process in running]
     assert [process.returncode for process in running] == [0] * 3, "\n".join(told)
     for name in ALL:
