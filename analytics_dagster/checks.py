@@ -82,7 +82,10 @@ def _opened(resource: Resource, warehouse: Warehouse) -> Iterator["Table | None"
     if not database.is_there():
         yield None
         return
-    with database.writing(alone=False) as destination, Table.opened(resource, destination) as table:
+    with (
+        database.writing(alone=False) as destination,
+        Table.opened(resource, database, destination) as table,
+    ):
         yield table if table.exists() else None
 
 

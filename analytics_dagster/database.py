@@ -5,12 +5,13 @@ Another destination is another class with these methods, and a line in warehouse
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
+import dlt
 from dlt.common.destination import Destination
 from dlt.destinations.sql_client import SqlClientBase
 
@@ -84,10 +85,25 @@ class Database(Protocol):
             WarehouseError: it cannot be written, or others write it for too long.
         """
 
+    def asking(
+        self, destination: AnyDestination, resource: str
+    ) -> AbstractContextManager[SqlClientBase[Any]]:
+        """A connection for questions about the tables that a load of the resource writes.
+
+        To be used within `writing`, of which the destination is; asking makes nothing.
+        """
+
     def load_file(self, file: Path, scratch: Scratch) -> Path:
         """The rows of a parquet file in the format that is loaded."""
 
     def answer(
         self, question: Question, client: SqlClientBase[Any], table: str, scratch: Scratch
     ) -> int:
-        """The number that answers a question about a table, asked through dlt's connection."""
+        """The number that answers a question about a table, asked through such a connection."""
+
+
+@contextmanager
+def dlt_client(destination: AnyDestination, schema: str) -> Iterator[SqlClientBase[Any]]:
+    """A connection of dlt's to the dataset, while the block runs."""
+    with dlt.dataset(destination, DATASET, dlt.Schema(schema)).sql_client as client:
+        yield client

@@ -16,12 +16,9 @@ from dlt.extract.source import DltSource
 
 from analytics_dagster.api_spec import Column, Resource
 
+# The strategy is the destination's own: databases delete and insert, Delta tables take an upsert.
 # Each landed file has a key once; looking for doubles again would take time and memory.
-_MERGE: TWriteDispositionConfig = {
-    "disposition": "merge",
-    "strategy": "delete-insert",
-    "deduplicated": True,
-}
+_MERGE: Any = {"disposition": "merge", "deduplicated": True}
 
 
 def described_source(resource: Resource) -> DltSource:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -16,16 +15,10 @@ import dlt
 import duckdb
 from dlt.destinations.impl.duckdb.configuration import DuckDbCredentials
 from dlt.destinations.sql_client import SqlClientBase
-from filelock import BaseFileLock, FileLock, Timeout
 
-from analytics_dagster import scratch
-from analytics_dagster.database import DATASET, AnyDestination, Question
-from analytics_dagster.errors import (
-    OverlapError,
-    WarehouseError,
-    WarehouseLockedError,
-    WarehousePathError,
-)
+from analytics_dagster import file_lock, scratch
+from analytics_dagster.database import DATASET, AnyDestination, Question, dlt_client
+from analytics_dagster.errors import WarehouseLockedError, WarehousePathError
 from analytics_dagster.full_disk import full_disk
 from analytics_dagster.progress import LOGGER
 from analytics_dagster.scratch import Scratch
@@ -80,53 +73,18 @@ class DuckDbWarehouse:
             OverlapError: another run loaded the resource for `overlap_timeout` seconds.
             WarehousePathError: the folder cannot be written.
         """
-        lock = self._lock(resource)
-        file = Path(lock.lock_file)
-        failure: WarehouseError | None = None
-        try:
-            # The lock would make the folder, and a mistyped path a second warehouse.
-            file.parent.stat()
-            if self.is_being_loaded(resource):
-                LOGGER.info(
-                    "%s is being loaded by %s: waiting for %g s at most.",
-                    resource,
-                    file.read_text(),
-                    self.overlap_timeout,
-                )
-            lock.acquire(self.overlap_timeout)
-            file.write_text(f"process {os.getpid()}")
-        except Timeout:
-            failure = OverlapError(
-                f"{resource} is being loaded by {file.read_text() or 'another run'}, for longer "
-                f"than {self.overlap_timeout:g} s. Nothing was read or written. Wait for that run "
-                "to end, or end it, and run again."
-            )
-        except OSError as error:
-            failure = full_disk(error, file.parent) or WarehousePathError(
-                f"{PATH_VARIABLE}: {file} cannot be written: {error.strerror}. Set "
-                f"{PATH_VARIABLE} to a DuckDB file in a folder that exists and that you may write."
-            )
-        if failure:
-            raise failure
-        try:
+        how = (
+            f"Set {PATH_VARIABLE} to a DuckDB file in a folder that exists and that you may write."
+        )
+        with file_lock.held(self._lock(resource), resource, self.overlap_timeout, how):
             yield lambda: None
-        finally:
-            lock.release()
 
     def is_being_loaded(self, resource: str) -> bool:
         """Whether a process that lives loads the resource now."""
-        lock = self._lock(resource)
-        if not Path(lock.lock_file).exists():
-            return False
-        try:
-            with lock.acquire(0):
-                return False
-        except Timeout:
-            return True
+        return file_lock.is_held(self._lock(resource))
 
-    def _lock(self, resource: str) -> BaseFileLock:
-        # Whoever may write the DuckDB file may lock it, too.
-        return FileLock(self.path.with_name(f"{self.path.name}.{resource}.lock"), mode=0o666)
+    def _lock(self, resource: str) -> Path:
+        return self.path.with_name(f"{self.path.name}.{resource}.lock")
 
     @contextmanager
     def writing(self, *, alone: bool) -> Iterator[AnyDestination]:  # noqa: ARG002  it always is
@@ -142,6 +100,12 @@ class DuckDbWarehouse:
             yield dlt.destinations.duckdb(
                 credentials, supports_transactions=True, replace_strategy="insert-from-staging"
             )
+
+    def asking(
+        self, destination: AnyDestination, resource: str
+    ) -> AbstractContextManager[SqlClientBase[Any]]:
+        """The connection is dlt's own."""
+        return dlt_client(destination, resource)
 
     def load_file(self, file: Path, scratch: Scratch) -> Path:  # noqa: ARG002  it is loaded as it is
         """The file itself."""

@@ -22,8 +22,8 @@
     ├── RunEndedError             a step of a run that has ended; nothing was read or written
     └── WarehouseError            existing rows are as they were
         ├── WarehousePathError
-        ├── WarehouseConnectionError  no Postgres, or not for these credentials
-        ├── OverlapError          another run loads the same resource
+        ├── WarehouseConnectionError  no Postgres, no bucket, or not for these credentials
+        ├── OverlapError          another run loads the same resource, or did so meanwhile
         ├── WarehouseLockedError
         ├── DiskFullError         no space for the warehouse, or for the rows on their way
         ├── MemoryLimitError      DuckDB needs more memory than a load may take
@@ -143,15 +143,15 @@ class WarehouseError(AnalyticsError):
 
 
 class WarehousePathError(WarehouseError):
-    """The DuckDB file cannot be opened or created where the settings say."""
+    """A DuckDB file cannot be opened or created, or a folder written, where the settings say."""
 
 
 class WarehouseConnectionError(WarehouseError):
-    """Postgres cannot be reached, refuses the credentials, or there are none."""
+    """Postgres or a bucket cannot be reached, refuses the credentials, or there are none."""
 
 
 class OverlapError(WarehouseError):
-    """Another run loaded the same resource for longer than the wait allows."""
+    """Another run loads the same resource for longer than the wait allows, or overtook this."""
 
 
 class WarehouseLockedError(WarehouseError):

@@ -87,7 +87,7 @@ def load(  # noqa: PLR0913  three of them have defaults
             )
             pipeline.sync_destination()
             known = _known_columns(pipeline)
-            with Table.opened(resource, destination, known) as table:
+            with Table.opened(resource, database, destination, known) as table:
                 _mend(pipeline, table)
                 before = _Before.of(pipeline, table, replaces=full_refresh)
         if made_up and before.made_up is False:
@@ -107,7 +107,7 @@ def load(  # noqa: PLR0913  three of them have defaults
         # Shared are the dataset, which the first load makes, and the table of rejected rows.
         with database.writing(alone=not known or landed.rejected is not None) as destination:
             pipeline.destination = destination
-            with Table.opened(resource, destination, known) as table:
+            with Table.opened(resource, database, destination, known) as table:
                 comparison = Comparison(resource, table, database, scratch)
                 deleted = _compare(resource, landed, comparison, before, since)
                 if before.replaces or landed.rows or landed.rejected or state != before.state:
@@ -117,6 +117,7 @@ def load(  # noqa: PLR0913  three of them have defaults
                     pipeline.normalize()
                     check_alone()
                     pipeline.load().raise_on_failed_jobs()
+            with Table.opened(resource, database, destination) as table:
                 return Loaded(landed, table.rows() or 0, since, cursor, deleted)
 
 

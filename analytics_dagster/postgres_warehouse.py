@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 from dlt.destinations.sql_client import SqlClientBase
 
 from analytics_dagster.csv_files import COPY_TO, as_csv, from_csv
-from analytics_dagster.database import DATASET, AnyDestination, Question
+from analytics_dagster.database import DATASET, AnyDestination, Question, dlt_client
 from analytics_dagster.postgres_connection import CREDENTIALS_VARIABLE, connected, credentials
 from analytics_dagster.postgres_lock import AdvisoryLock
 from analytics_dagster.scratch import Scratch
@@ -86,6 +86,12 @@ class PostgresWarehouse:
             if alone:
                 AdvisoryLock(connection, DATASET).acquire(self.overlap_timeout)
             yield CopyingPostgres(credentials())
+
+    def asking(
+        self, destination: AnyDestination, resource: str
+    ) -> AbstractContextManager[SqlClientBase[Any]]:
+        """The connection is dlt's own."""
+        return dlt_client(destination, resource)
 
     def load_file(self, file: Path, scratch: Scratch) -> Path:
         """The rows as CSV, for COPY."""

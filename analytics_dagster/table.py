@@ -8,13 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, get_args
 
-import dlt
 from dlt.common.schema.typing import TColumnSchema, TTableSchemaColumns
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 from dlt.destinations.sql_client import SqlClientBase
 
 from analytics_dagster.api_spec import Column, DataType, Resource
-from analytics_dagster.database import DATASET, AnyDestination
+from analytics_dagster.database import AnyDestination, Database
 from analytics_dagster.sql import names, quoted
 
 
@@ -40,12 +39,12 @@ class Table:
     def opened(
         cls,
         resource: Resource,
+        database: Database,
         destination: AnyDestination,
         known: TTableSchemaColumns | None = None,
     ) -> Iterator[Table]:
         """The table, while the block runs; to be used within `Database.writing`."""
-        dataset = dlt.dataset(destination, DATASET, dlt.Schema(resource.name))
-        with dataset.sql_client as client:
+        with database.asking(destination, resource.name) as client:
             yield cls(resource, client, known or {})
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import dagster as dg
@@ -15,9 +16,10 @@ from analytics_dagster.errors import SettingError
 
 DESTINATION_VARIABLE = "ANALYTICS_DESTINATION"
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
-_DESTINATIONS: dict[str, type[AnyDestination]] = {
+_DESTINATIONS: dict[str, Callable[[], AnyDestination]] = {
     "duckdb": dlt.destinations.duckdb,
     "postgres": dlt.destinations.postgres,
+    "delta": lambda: dlt.destinations.filesystem(destination_name="delta"),
 }
 _KINDS = list(_DESTINATIONS)
 
@@ -56,9 +58,15 @@ class Warehouse(dg.ConfigurableResource[None]):
         """The kind of destination.
 
         Raises:
-            SettingError: there is no such kind.
+            SettingError: there is no such kind, or it cannot keep what the project promises.
         """
         kind = self.destination or os.environ.get(DESTINATION_VARIABLE, _KINDS[0])
+        if kind == "filesystem":
+            raise SettingError(
+                f"{DESTINATION_VARIABLE}='filesystem' would be plain files: rows are not merged "
+                "there, so that they come twice, and a reader sees a table that is replaced in "
+                "the middle of it. Set it to delta: Delta tables in the same folder or bucket."
+            )
         if kind not in _KINDS:
             raise SettingError(
                 f"{DESTINATION_VARIABLE}={kind!r} is no destination. Set it to one of "
@@ -76,6 +84,10 @@ class Warehouse(dg.ConfigurableResource[None]):
             from analytics_dagster.postgres_warehouse import PostgresWarehouse
 
             return PostgresWarehouse(self.overlap_timeout)
+        if self.kind() == "delta":
+            from analytics_dagster.delta_warehouse import DeltaWarehouse
+
+            return DeltaWarehouse(self.overlap_timeout, self.memory_mb)
         return DuckDbWarehouse(self.path(), self.lock_timeout, self.overlap_timeout, self.memory_mb)
 
     def description(self) -> AnyDestination:

@@ -31,6 +31,7 @@ from analytics_dagster.resources import AnalyticsApi
 from analytics_dagster.warehouse import Warehouse
 from analytics_dagster_tests.fake_api import FakeApi
 from analytics_dagster_tests.postgres_server import PostgresServer, running_postgres
+from analytics_dagster_tests.s3_server import S3Server, running_s3
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -87,6 +88,12 @@ def api() -> Iterator[FakeApi]:
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
     with running_postgres() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    with running_s3() as running:
         yield running
 
 

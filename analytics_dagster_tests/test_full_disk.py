@@ -11,6 +11,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from deltalake import DeltaTable
 
 from analytics_dagster_tests.conftest import Checkout, agents
 from analytics_dagster_tests.fake_api import FakeApi
@@ -103,3 +104,37 @@ def test_a_full_disk_is_named_and_harms_no_row(
     small_disk.make_room()
     assert checkout.run(run).returncode == 0
     assert rows() == [(2000, 7, 7)]
+
+
+def test_a_full_disk_harms_no_row_of_a_delta_table(
+    api: FakeApi, checkout: Checkout, tmp_path: Path, small_disk: SmallDisk
+) -> None:
+    """As above: no commit, no new rows."""
+    checkout.environment |= {
+        "ANALYTICS_API_BASE_URL": api.base_url,
+        "ANALYTICS_API_KEY": api.key,
+        "ANALYTICS_DESTINATION": "delta",
+        "DESTINATION__FILESYSTEM__BUCKET_URL": str(small_disk.folder),
+    }
+    run = f"{small_disk.entered} python -m analytics_dagster"
+
+    def values() -> set[int]:
+        copy = tmp_path / "copy"  # deltalake would look for the table outside of the mount
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(small_disk.from_outside / "analytics" / AGENTS, copy)
+        return set(DeltaTable(copy).to_pyarrow_table()["total_talk_time"].to_pylist())
+
+    api.rows |= {"account_overview": [], AGENTS: agents(3), "current_queue_activity": []}
+    assert checkout.run(run).returncode == 0
+    api.rows[AGENTS] = [
+        row | {"name": secrets.token_hex(1000)} for row in agents(2000, total_talk_time=7)
+    ]
+    small_disk.fill(left=MEGABYTE)
+    failed = checkout.run(run)
+    assert f"FAILED {AGENTS}: DiskFullError: The disk is full: {small_disk.folder} has " in (
+        failed.stderr
+    )
+    assert values() == {90}
+    small_disk.make_room()
+    assert checkout.run(run).returncode == 0
+    assert values() == {7}

@@ -13,7 +13,7 @@ import pytest
 
 from analytics_dagster.api_reader import read_spec
 from analytics_dagster.api_spec import ApiSpec
-from analytics_dagster_tests.conftest import Run, agents
+from analytics_dagster_tests.conftest import Checkout, Run, agents
 from analytics_dagster_tests.fake_api import FakeApi
 from analytics_dagster_tests.postgres_server import PASSWORD
 from analytics_dagster_tests.test_definitions import ROOT, with_calls
@@ -22,7 +22,9 @@ from analytics_dagster_tests.test_incremental import ONE_LOAD
 from analytics_dagster_tests.warehouses import (
     AGENTS,
     CREDENTIALS,
+    PLACE,
     AnyProject,
+    DeltaProject,
     DuckDbProject,
     PostgresProject,
     figures,
@@ -30,13 +32,15 @@ from analytics_dagster_tests.warehouses import (
 )
 
 
-@pytest.fixture(params=["duckdb", "postgres"])
+@pytest.fixture(params=["duckdb", "postgres", "delta"])
 def project(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, api: FakeApi
 ) -> AnyProject:
     """Every warehouse, one after the other, with an API of three resources."""
     if request.param == "duckdb":
         made: AnyProject = DuckDbProject(tmp_path / "analytics.duckdb", monkeypatch)
+    elif request.param == "delta":
+        made = DeltaProject(tmp_path / "no.duckdb", monkeypatch)
     else:
         server = request.getfixturevalue("postgres_server")
         made = PostgresProject(tmp_path / "no.duckdb", monkeypatch, server)
@@ -241,9 +245,13 @@ def test_made_up_rows_never_mix_with_real_ones(
     assert project.query(f"SELECT count(*), max(id) FROM {AGENTS}") == [(250, 250)]
     refused = from_the_sandbox().error
     assert "SandboxOverDataError" in refused
-    on_duckdb = isinstance(project, DuckDbProject)
-    assert ("ANALYTICS_DUCKDB_PATH" if on_duckdb else CREDENTIALS) in refused
-    assert ("analytics.duckdb" if on_duckdb else "127.0.0.1") in refused
+    named = {
+        DuckDbProject: ("ANALYTICS_DUCKDB_PATH", "analytics.duckdb"),
+        PostgresProject: (CREDENTIALS, "127.0.0.1"),
+        DeltaProject: (PLACE, "/lake"),
+    }
+    for name in named[type(project)]:
+        assert name in refused
     assert PASSWORD not in refused
 
 
@@ -279,14 +287,21 @@ def test_a_table_that_somebody_dropped_comes_back(
     assert project.query("SELECT count(*) FROM rejected_rows") == [(1,)]
 
 
-def test_an_unknown_destination_is_told_with_what_is_allowed(
-    project: AnyProject, monkeypatch: pytest.MonkeyPatch, checkout: Any
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("oracle", "'oracle' is no destination. Set it to one of duckdb, postgres, delta"),
+        ("filesystem", "rows are not merged there"),
+    ],
+)
+def test_a_destination_that_cannot_keep_the_promises_is_refused(
+    monkeypatch: pytest.MonkeyPatch, checkout: Checkout, kind: str, said: str
 ) -> None:
-    """Before anything is read."""
-    monkeypatch.setenv("ANALYTICS_DESTINATION", "oracle")
+    """When definitions load; with what is allowed instead."""
+    monkeypatch.setenv("ANALYTICS_DESTINATION", kind)
     checkout.takes_settings()
-    done = checkout.run("python -m analytics_dagster")
-    assert done.returncode == 1
-    assert "SettingError: ANALYTICS_DESTINATION='oracle' is no destination" in done.stderr
-    assert "duckdb, postgres" in done.stderr
-    assert project
+    for command in ("python -m analytics_dagster", "dagster definitions validate"):
+        done = checkout.run(command)
+        assert done.returncode == 1
+        assert "SettingError: ANALYTICS_DESTINATION=" in done.stderr + done.stdout
+        assert said in " ".join((done.stderr + done.stdout).split())

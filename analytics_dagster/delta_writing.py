@@ -1,0 +1,119 @@
+"""Delta tables as dlt's destination: a load that another one overtook writes nothing over it.
+
+Imports deltalake, so it is imported when a load runs, and not before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+import dlt
+from deltalake import CommitProperties, DeltaTable, Schema, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError
+from dlt.common.destination.exceptions import DestinationTerminalException
+from dlt.common.libs.deltalake import evolve_delta_table_schema
+from dlt.common.libs.pyarrow import columns_to_arrow, get_local_dataset_reader
+from dlt.common.schema.typing import TSchemaTables, TTableFormat
+from dlt.destinations.impl.filesystem.filesystem import DeltaLoadFilesystemJob, FilesystemClient
+
+from analytics_dagster.database import AnyDestination
+from analytics_dagster.delta_settings import DeltaSettings
+from analytics_dagster.delta_tables import check_version
+from analytics_dagster.errors import OverlapError
+
+_NO_RETRY = CommitProperties(max_commit_retries=0)
+
+
+class _Write(DeltaLoadFilesystemJob):
+    """dlt's job, but for a replacement, and for what it would try again in vain.
+
+    Delta lets a replacement pass beside a commit that only adds rows, which would stay.
+    """
+
+    def run(self) -> None:
+        is_replaced = self._load_table["write_disposition"] == "replace"
+        try:
+            self._replace() if is_replaced else super().run()
+        except CommitFailedError:
+            raise  # dlt tries again, with the table as it is then
+        except (DeltaError, OSError, OverlapError) as error:
+            raise DestinationTerminalException(type(error).__name__) from error
+
+    def _replace(self) -> None:
+        table = self._job_client.load_open_table("delta", self.load_table_name)
+        with get_local_dataset_reader(self.file_paths) as rows:
+            evolve_delta_table_schema(table, rows.schema)
+            write_deltalake(table, rows, mode="overwrite", commit_properties=_NO_RETRY)
+
+
+class _Client(FilesystemClient):
+    settings: DeltaSettings
+    versions: Mapping[str, int]
+
+    def update_stored_schema(
+        self,
+        only_tables: Iterable[str] | None = None,
+        expected_update: TSchemaTables | None = None,
+        force: bool = False,  # noqa: FBT001, FBT002  dlt's signature
+    ) -> TSchemaTables:
+        """Makes the tables, as in a database: dlt makes one of the first rows.
+
+        Two first loads would then both add their rows, and no column would be NOT NULL.
+        """
+        applied = super().update_stored_schema(only_tables, expected_update, force)  # type: ignore[arg-type]
+        for name in filter(self._is_delta, only_tables or self.schema.tables):
+            columns = self.schema.get_table_columns(name)
+            DeltaTable.create(
+                self.settings.uri(name),
+                Schema.from_arrow(columns_to_arrow(columns, self.capabilities, "UTC")),
+                mode="ignore",
+                configuration=self.config.deltalake_configuration,
+                storage_options=dict(self.settings.options),
+            )
+        return applied
+
+    def load_open_table(self, table_format: TTableFormat, table_name: str, **kwargs: Any) -> Any:
+        """The table as the load found it; the commit fails when it is not the newest then."""
+        table = super().load_open_table(table_format, table_name, **kwargs)
+        if table_name in self.versions:
+            check_version(table, self.versions[table_name])
+        return table
+
+    @staticmethod
+    def get_reference_followup_job_class(table: Any) -> Any:
+        """The job that writes a table."""
+        dlts = FilesystemClient.get_reference_followup_job_class(table)
+        return _Write if dlts is DeltaLoadFilesystemJob else dlts
+
+    def _is_delta(self, name: str) -> bool:
+        return self.is_open_table("delta", name)
+
+
+class _Destination(dlt.destinations.filesystem):
+    settings: DeltaSettings
+    versions: Mapping[str, int]
+
+    @property
+    def client_class(self) -> type[Any]:
+        """The client that makes and writes the tables."""
+        return _Client
+
+    def client(self, schema: Any, initial_config: Any = None) -> Any:
+        """A client that knows the tables."""
+        client = cast(_Client, super().client(schema, initial_config))
+        client.settings, client.versions = self.settings, self.versions
+        return client
+
+
+def delta_destination(settings: DeltaSettings, versions: Mapping[str, int]) -> AnyDestination:
+    """The destination: what has another version than in `versions` is not written."""
+    made = _Destination(
+        settings.url,
+        settings.credentials,
+        destination_name="filesystem",
+        preferred_table_format="delta",
+        deltalake_storage_options=dict(settings.options),
+    )
+    made.settings, made.versions = settings, versions
+    return made

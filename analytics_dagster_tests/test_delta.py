@@ -1,0 +1,327 @@
+"""What Delta tables alone have to promise, in real folders and on a real S3 server."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+import pytest
+from deltalake import write_deltalake
+from dlt.common.libs.pyarrow import get_local_dataset_reader
+
+from analytics_dagster.warehouse import Warehouse
+from analytics_dagster_tests.conftest import agents
+from analytics_dagster_tests.fake_api import Exchange, FakeApi, delay, fault
+from analytics_dagster_tests.leaks import Leaks
+from analytics_dagster_tests.s3_server import SECRET, S3Server
+from analytics_dagster_tests.test_definitions import GUARDED, ROOT
+from analytics_dagster_tests.test_incremental import ONE_LOAD
+from analytics_dagster_tests.test_overlap import a_run_that_reads_for_ever
+from analytics_dagster_tests.warehouses import (
+    AGENTS,
+    ALL,
+    PLACE,
+    S3,
+    DeltaProject,
+    figures,
+    ready,
+)
+
+CONTENT = f"SELECT count(*), count(DISTINCT id), max(total_talk_time) FROM {AGENTS}"
+
+
+@pytest.fixture
+def delta(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, api: FakeApi) -> DeltaProject:
+    """Tables in a folder."""
+    made = DeltaProject(tmp_path / "no.duckdb", monkeypatch)
+    ready(made, api)
+    return made
+
+
+@pytest.fixture
+def on_s3(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, api: FakeApi, s3_server: S3Server
+) -> DeltaProject:
+    """Tables in a bucket."""
+    made = DeltaProject(tmp_path / "no.duckdb", monkeypatch, s3_server)
+    ready(made, api)
+    return made
+
+
+def test_definitions_for_delta_load_without_library_place_or_network(tmp_path: Path) -> None:
+    """And the assets say what they are loaded into."""
+    shown = "print(sorted(module.defs.resolve_asset_graph().get(key).kinds))"
+    missing = "sys.modules['deltalake'] = sys.modules['s3fs'] = sys.modules['pyarrow'] = None"
+    code = f"import sys\n{missing}\n{GUARDED}\nfor key in "
+    code += f"module.defs.resolve_all_asset_keys(): {shown}"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "HOME": "/nonexistent", "ANALYTICS_DESTINATION": "delta"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("['api', 'delta', 'dlt']") == 3
+
+
+@pytest.mark.parametrize("library", ["deltalake", "s3fs"])
+def test_a_library_that_is_missing_is_named_with_the_command_that_installs_it(
+    on_s3: DeltaProject, api: FakeApi, monkeypatch: pytest.MonkeyPatch, library: str
+) -> None:
+    """Before the API is asked."""
+    monkeypatch.setitem(sys.modules, library, None)
+    run = on_s3.run(AGENTS)
+    assert 'pip install "analytics-dagster[delta]"' in run.error
+    assert api.requests == []
+
+
+@pytest.mark.parametrize(
+    ("variable", "wrong", "said"),
+    [
+        (PLACE, None, "is not set"),
+        (PLACE, "no/lake", f"{ROOT}/no/lake/{AGENTS}.lock cannot be written: No such"),
+        (PLACE, "ftp://host/lake", "is no folder, and no bucket"),
+        (PLACE, "/nonexistent/lake", "No such file or directory"),
+        (PLACE, f"s3://key:{SECRET}@bucket", "perhaps a secret"),
+        (PLACE, "s3://no-such-bucket/x", "NoSuchBucket"),
+        (f"{S3}__ENDPOINT_URL", "http://127.0.0.1:1", "Connection refused"),
+        (f"{S3}__ENDPOINT_URL", None, "no region is set"),
+        (f"{S3}__AWS_SECRET_ACCESS_KEY", None, "no whole credentials"),
+    ],
+    ids=["no place", "relative", "scheme", "folder", "two", "bucket", "server", "region", "secret"],
+)
+def test_settings_that_do_not_work_are_told_without_the_secret(
+    on_s3: DeltaProject,
+    api: FakeApi,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    variable: str,
+    wrong: str | None,
+    said: str,
+) -> None:
+    """One error, which says what is wrong and which variable to set; the API is not asked."""
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
+    if wrong is None:
+        monkeypatch.delenv(variable)
+    else:
+        monkeypatch.setenv(variable, wrong)
+    error = on_s3.run(AGENTS).error
+    assert said in error
+    assert "errors.Setting" in error or "errors.Warehouse" in error
+    assert PLACE in error
+    assert Leaks(SECRET).among(error, *capfd.readouterr()) == []
+    assert api.requests == []
+
+
+def test_everything_works_on_s3_and_the_secret_is_nowhere(
+    on_s3: DeltaProject, api: FakeApi, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Merge, rejected rows, a new field, a refresh, checks; not even Dagster's files have it."""
+    api.rows[AGENTS][0]["total_talk_time"] = "many"
+    (tmp_path / "dagster").mkdir()
+    with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
+        assert on_s3.run(AGENTS, instance=instance).success
+        api.rows[AGENTS] = agents(260, badge="gold")
+        again = on_s3.run(AGENTS, instance=instance)
+        assert figures(again, "rows_loaded", "dagster/row_count") == [260, 260]
+        api.rows[AGENTS] = agents(255, total_talk_time=8)
+        refreshed = on_s3.refresh(AGENTS)
+        assert figures(refreshed, "rows_deleted", "dagster/row_count") == [5, 255]
+        assert figures(on_s3.run(AGENTS), "rows_loaded", "rows_unchanged") == [0, 255]
+    assert on_s3.query(CONTENT) == [(255, 255, 8)]
+    assert on_s3.query("SELECT resource FROM rejected_rows") == [(AGENTS,)]
+    assert Leaks(SECRET).among(tmp_path / "dagster", *capfd.readouterr()) == []
+
+
+@pytest.mark.parametrize("mode", ["incremental", "full_refresh"])
+def test_columns_stay_not_null(delta: DeltaProject, api: FakeApi, mode: str) -> None:
+    """Whatever the rows went through; the tables themselves refuse one without a value."""
+    for badge in ({}, {"badge": "gold"}):
+        api.rows[AGENTS] = [*agents(50, **badge), *agents(1, **badge)]
+        run = delta.run(AGENTS, config={"mode": mode})
+        assert figures(run, "duplicates") == [1]
+        table = delta.opened(AGENTS)
+        required = {field.name for field in table.schema().fields if not field.nullable}
+        assert required == {"id", "current_timestamp"}
+    with pytest.raises(Exception, match="failed validation check"):
+        write_deltalake(table, pa.table({"id": [None]}), mode="append", schema_mode="merge")
+
+
+def test_the_command_that_shows_a_table_works(delta: DeltaProject) -> None:
+    """It is the one that `make run` prints."""
+    assert delta.run(AGENTS).success
+    look = Warehouse().database().look(AGENTS)
+    shown = subprocess.run(look, shell=True, capture_output=True, text=True, check=True)  # noqa: S602
+    assert "250 rows" in shown.stdout
+
+
+def test_asking_makes_nothing(delta: DeltaProject) -> None:
+    """Checks of tables that were never loaded leave the folder as it was."""
+    from analytics_dagster.definitions import defs
+
+    job = defs.resolve_job_def("check_tables")
+    with dg.DagsterInstance.ephemeral() as instance:
+        done = job.execute_in_process(instance=instance, raise_on_error=False)
+    assert {each.description for each in done.get_asset_check_evaluations()} == {
+        "the table was never loaded: run incremental_load"
+    }
+    assert list(Path(delta.place).iterdir()) == []
+
+
+@pytest.mark.parametrize("where", ["delta", "on_s3"])
+def test_runs_on_this_host_wait_and_name_who_loads(
+    request: pytest.FixtureRequest, api: FakeApi, where: str
+) -> None:
+    """For one resource; when that run is dead, the next one loads at once."""
+    project: DeltaProject = request.getfixturevalue(where)
+    with a_run_that_reads_for_ever(api) as pid:
+        assert Warehouse().database().is_being_loaded(AGENTS)
+        run = project.run(AGENTS, "account_overview", overlap_timeout=0.5)
+    assert "OverlapError" in run.error
+    assert f"{AGENTS} is being loaded by process {pid}" in run.error
+    assert run.materialized == {"account_overview"}
+    assert project.run(AGENTS, overlap_timeout=5).success
+
+
+@fault
+def answer_after(exchange: Exchange, act: Callable[[], object]) -> None:
+    """Something happens; then the API answers honestly."""
+    act()
+    delay(0)(exchange)
+
+
+@pytest.mark.parametrize("mode", ["incremental", "full_refresh"])
+def test_a_load_that_another_host_overtook_writes_nothing(
+    on_s3: DeltaProject, api: FakeApi, mode: str
+) -> None:
+    """What it read may be older than what is there now; the next load reads again."""
+    assert on_s3.run(AGENTS).success
+    newer = on_s3.opened(AGENTS)
+    rows = newer.to_pyarrow_table().slice(0, 1).set_column(0, "id", pa.array([999]))
+    api.on(AGENTS, answer_after(lambda: write_deltalake(newer, rows, mode="append")), at_offset=198)
+    api.rows[AGENTS] = agents(260, total_talk_time=8)
+    run = on_s3.run(AGENTS, config={"mode": mode})
+    assert "OverlapError" in run.error
+    assert "was written by another run or program since this load began" in run.error
+    assert on_s3.query(CONTENT) == [(251, 251, 90)]
+    assert on_s3.run(AGENTS).success
+    assert on_s3.query(CONTENT) == [(261, 261, 90)]
+
+
+@pytest.mark.parametrize("mode", ["incremental", "full_refresh"])
+def test_what_another_host_adds_in_the_last_moment_stays_alone(
+    delta: DeltaProject, api: FakeApi, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    """Between the look at the version and the commit, which no setting of a test can hit."""
+    assert delta.run(AGENTS).success
+    rows = delta.opened(AGENTS).to_pyarrow_table().slice(0, 1).set_column(0, "id", pa.array([999]))
+
+    def read(files: list[str]) -> Any:
+        if delta.opened(AGENTS).version() == before:
+            write_deltalake(delta.opened(AGENTS), rows, mode="append")
+        return get_local_dataset_reader(files)
+
+    before = delta.opened(AGENTS).version()
+    monkeypatch.setattr("analytics_dagster.delta_writing.get_local_dataset_reader", read)
+    monkeypatch.setattr("dlt.common.libs.pyarrow.get_local_dataset_reader", read)
+    api.rows[AGENTS] = agents(260, total_talk_time=8)
+    assert "OverlapError" in delta.run(AGENTS, config={"mode": mode}).error
+    assert delta.query(CONTENT) == [(251, 251, 90)]
+
+
+def started_on(host: Path, code: str, *arguments: str) -> subprocess.Popen[bytes]:
+    """A process with a temporary folder of its own, and so with locks of its own."""
+    command = [sys.executable, "-c", code, *arguments]
+    environment = os.environ | {"TMPDIR": str(host)}
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
+
+
+ONE_REFRESH = ONE_LOAD.replace("Warehouse())", "Warehouse(), full_refresh=True)")
+
+
+@pytest.mark.parametrize("code", [ONE_LOAD, ONE_REFRESH], ids=["first load", "refresh"])
+def test_of_hosts_that_load_at_the_same_moment_one_wins(
+    on_s3: DeltaProject, tmp_path: Path, code: str
+) -> None:
+    """The others say so and change nothing: no row is there twice, or from two of them."""
+    if code == ONE_REFRESH:
+        assert on_s3.run(AGENTS).success
+    running = []
+    for host in "abc":
+        (tmp_path / host).mkdir()
+        running.append(started_on(tmp_path / host, code))
+    told = [process.communicate(timeout=100)[1].decode() for process in running]
+    failed = [text for text, process in zip(told, running, strict=True) if process.returncode]
+    assert len(failed) < len(running), "\n".join(told)
+    assert all("OverlapError" in text for text in failed), "\n".join(failed)
+    assert on_s3.query(CONTENT) == [(250, 250, 90)]
+
+
+@pytest.mark.parametrize("mode", ["incremental", "full_refresh"])
+def test_a_run_that_is_killed_while_it_writes_harms_no_row(
+    delta: DeltaProject, api: FakeApi, mode: str
+) -> None:
+    """It is killed as soon as its first file appears; the next one repairs what is left."""
+    assert delta.run(AGENTS).success
+    folder = Path(delta.place, "analytics", AGENTS)
+    before = set(folder.iterdir())
+    api.rows[AGENTS] = agents(260, total_talk_time=120)
+    code = ONE_REFRESH if mode == "full_refresh" else ONE_LOAD
+    with subprocess.Popen([sys.executable, "-c", code]) as process:
+        while set(folder.iterdir()) == before:
+            assert process.poll() is None
+        process.kill()
+    assert delta.query(CONTENT) in ([(250, 250, 90)], [(260, 260, 120)])
+    assert delta.run(AGENTS, config={"mode": mode}, overlap_timeout=5).success
+    assert delta.query(CONTENT) == [(260, 260, 120)]
+
+
+def test_a_load_whose_state_was_not_kept_is_repeated(delta: DeltaProject, api: FakeApi) -> None:
+    """Table and state are two commits: killed between them, a load reads the same rows again."""
+    assert delta.run(AGENTS).success
+    states = Path(delta.place, "analytics", "_dlt_pipeline_state")
+    before = set(states.iterdir())
+    later = "2026-11-23T11:00:00Z"
+    api.rows[AGENTS] = agents(260, current_timestamp=later, total_talk_time=120)
+    assert delta.run(AGENTS).success
+    [newest] = set(states.iterdir()) - before
+    newest.unlink()
+    api.requests.clear()
+    assert figures(delta.run(AGENTS), "rows_loaded", "rows_unchanged") == [0, 260]
+    assert {r.query.get("updated_since") for r in api.requests} == {"2026-11-23T09:50:00Z"}
+    assert delta.query(CONTENT) == [(260, 260, 120)]
+
+
+ONE_OF_THREE = ONE_LOAD.replace("import AnalyticsApi", "import AnalyticsApi\nimport sys").replace(
+    "spec.resources[1]", "spec.resources[int(sys.argv[1])]"
+)
+
+
+@pytest.mark.parametrize("where", ["delta", "on_s3"])
+def test_first_loads_at_the_same_moment_all_succeed(
+    request: pytest.FixtureRequest, api: FakeApi, tmp_path: Path, where: str
+) -> None:
+    """On one host, or several; all fill the table of rejected rows, and lose none."""
+    project: DeltaProject = request.getfixturevalue(where)
+    for name in ALL:
+        api.rows[name] = agents(50)
+        api.rows[name][0]["id"] = "none"
+    running = []
+    for number in range(3):
+        host = tmp_path / (str(number) if where == "on_s3" else "one")
+        host.mkdir(exist_ok=True)
+        running.append(started_on(host, ONE_OF_THREE, str(number)))
+    told = [process.communicate(timeout=100)[1].decode() for process in running]
+    assert [process.returncode for process in running] == [0] * 3, "\n".join(told)
+    for name in ALL:
+        assert project.query(f"SELECT count(*), count(DISTINCT id) FROM {name}") == [(49, 49)]
+    assert project.query("SELECT count(DISTINCT resource), count(*) FROM rejected_rows") == [(3, 3)]
