@@ -18,6 +18,7 @@ PROJECT_ROOT = Path(__file__).resolve().parents[1]
 _DESTINATIONS: dict[str, type[AnyDestination]] = {
     "duckdb": dlt.destinations.duckdb,
     "postgres": dlt.destinations.postgres,
+    "ducklake": dlt.destinations.ducklake,
 }
 _KINDS = list(_DESTINATIONS)
 
@@ -76,6 +77,10 @@ class Warehouse(dg.ConfigurableResource[None]):
             from analytics_dagster.postgres_warehouse import PostgresWarehouse
 
             return PostgresWarehouse(self.overlap_timeout)
+        if self.kind() == "ducklake":
+            from analytics_dagster.ducklake_warehouse import DuckLakeWarehouse
+
+            return DuckLakeWarehouse(self.overlap_timeout, self.memory_mb)
         return DuckDbWarehouse(self.path(), self.lock_timeout, self.overlap_timeout, self.memory_mb)
 
     def description(self) -> AnyDestination:

@@ -21,25 +21,29 @@ from analytics_dagster_tests.test_full_refresh import each_look_finds_one_versio
 from analytics_dagster_tests.test_incremental import ONE_LOAD
 from analytics_dagster_tests.warehouses import (
     AGENTS,
-    CREDENTIALS,
     AnyProject,
     DuckDbProject,
+    DuckLakeProject,
     PostgresProject,
     figures,
+    needs_ducklake,
     ready,
 )
 
 
-@pytest.fixture(params=["duckdb", "postgres"])
+@pytest.fixture(params=["duckdb", "postgres", pytest.param("ducklake", marks=needs_ducklake)])
 def project(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, api: FakeApi
 ) -> AnyProject:
     """Every warehouse, one after the other, with an API of three resources."""
     if request.param == "duckdb":
         made: AnyProject = DuckDbProject(tmp_path / "analytics.duckdb", monkeypatch)
-    else:
+    elif request.param == "postgres":
         server = request.getfixturevalue("postgres_server")
         made = PostgresProject(tmp_path / "no.duckdb", monkeypatch, server)
+    else:
+        server = request.getfixturevalue("postgres_server")
+        made = DuckLakeProject(tmp_path / "lake", monkeypatch, server)
     return ready(made, api)
 
 
@@ -241,9 +245,8 @@ def test_made_up_rows_never_mix_with_real_ones(
     assert project.query(f"SELECT count(*), max(id) FROM {AGENTS}") == [(250, 250)]
     refused = from_the_sandbox().error
     assert "SandboxOverDataError" in refused
-    on_duckdb = isinstance(project, DuckDbProject)
-    assert ("ANALYTICS_DUCKDB_PATH" if on_duckdb else CREDENTIALS) in refused
-    assert ("analytics.duckdb" if on_duckdb else "127.0.0.1") in refused
+    assert project.setting in refused
+    assert project.place in refused
     assert PASSWORD not in refused
 
 
@@ -288,5 +291,5 @@ def test_an_unknown_destination_is_told_with_what_is_allowed(
     done = checkout.run("python -m analytics_dagster")
     assert done.returncode == 1
     assert "SettingError: ANALYTICS_DESTINATION='oracle' is no destination" in done.stderr
-    assert "duckdb, postgres" in done.stderr
+    assert "duckdb, postgres, ducklake" in done.stderr
     assert project
