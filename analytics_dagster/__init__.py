@@ -5,7 +5,8 @@ progress, columns, api_config, api_fields, api_spec, api_reader, authentication,
 connections, failures, gate, transport, envelope, read_ahead, paginators, pages, values, contract,
 sql, scratch, landing, description, source, resources, database, duckdb_warehouse, csv_files,
 postgres_copying, postgres_connection, postgres_lock, postgres_warehouse, ducklake_settings,
-ducklake_catalog, ducklake_attaching, ducklake_warehouse, warehouse, working_folder, table,
-comparison, load_errors, loading, metadata, timetable, assets, verdicts, table_checks, load_checks,
-checks, jobs, in_flight, schedules, changes, sensors, run_failures, webhook, alerts, definitions.
+ducklake_catalog, ducklake_files, ducklake_attaching, ducklake_warehouse, warehouse, working_folder,
+table, comparison, load_errors, loading, metadata, timetable, assets, verdicts, table_checks,
+load_checks, checks, jobs, in_flight, schedules, changes, sensors, run_failures, webhook, alerts,
+definitions.
 """

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import dlt
+from dlt.common.configuration.specs import AwsCredentials
 from dlt.common.destination import DestinationCapabilitiesContext
 from dlt.destinations.impl.ducklake.configuration import (
     DuckLakeClientConfiguration,
@@ -53,6 +54,12 @@ class _Client(DuckLakeClient):
         self.sql_client = _SqlClient(*names, config.credentials, capabilities)
 
 
+def _escape(aws: AwsCredentials) -> None:
+    # dlt puts it between quotes as it is, and DuckDB repeats a statement that it cannot read.
+    if aws.aws_secret_access_key:
+        aws.aws_secret_access_key = aws.aws_secret_access_key.replace("'", "''")
+
+
 class AttachingDuckLake(dlt.destinations.ducklake):
     """The destination: atomic merges and swaps, in which readers wait for nobody."""
 
@@ -61,6 +68,8 @@ class AttachingDuckLake(dlt.destinations.ducklake):
         lake.statements = [f"CREATE SECRET (TYPE postgres, PASSWORD {password})"]
         lake.extensions = extensions(lake)
         lake.global_config = bounds(scratch.folder, scratch.memory_mb)
+        if isinstance(lake.storage.credentials, AwsCredentials):
+            _escape(lake.storage.credentials)
         lake.resolve()
         super().__init__(
             lake,

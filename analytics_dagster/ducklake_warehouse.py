@@ -16,6 +16,7 @@ from dlt.destinations.sql_client import SqlClientBase
 
 from analytics_dagster.database import DATASET, AnyDestination, Question
 from analytics_dagster.ducklake_catalog import Catalog
+from analytics_dagster.ducklake_files import file_errors, folder
 from analytics_dagster.ducklake_settings import CATALOG_VARIABLE, credentials
 from analytics_dagster.scratch import Scratch
 
@@ -37,11 +38,8 @@ class DuckLakeWarehouse:
 
     def folders(self) -> list[Path]:
         """The folder of the files, or what there is of its path; none on S3."""
-        found = credentials()
-        if not found.storage.is_local_filesystem:
-            return []
-        folder = Path(found.storage_url)
-        return [next(each for each in (folder, *folder.parents) if each.exists())]
+        lake = credentials()
+        return [folder(lake)] if lake.storage.is_local_filesystem else []
 
     def is_there(self) -> bool:
         """Whether there is a catalog: attaching it would make it."""
@@ -96,13 +94,15 @@ class DuckLakeWarehouse:
             OverlapError: another load had to be alone for `overlap_timeout` seconds.
             SettingError: the lake has its files in another place.
             WarehouseConnectionError: the server cannot be reached, or refuses the credentials.
+            WarehousePathError: the files cannot be read or written.
         """
-        with Catalog.opened() as catalog, TemporaryDirectory(prefix="duckdb_") as folder:
+        with Catalog.opened() as catalog, TemporaryDirectory(prefix="duckdb_") as temporary:
             from analytics_dagster.ducklake_attaching import AttachingDuckLake
 
             if alone or not catalog.is_there():
                 catalog.lock().acquire(self.overlap_timeout)
-            yield AttachingDuckLake(catalog.lake, Scratch(Path(folder), self.memory_mb))
+            with file_errors(catalog.lake):
+                yield AttachingDuckLake(catalog.lake, Scratch(Path(temporary), self.memory_mb))
 
     def load_file(self, file: Path, scratch: Scratch) -> Path:  # noqa: ARG002  it is loaded as it is
         """The file itself."""

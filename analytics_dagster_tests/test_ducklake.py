@@ -11,13 +11,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import psycopg2
 import pytest
 
+from analytics_dagster.definitions import defs
 from analytics_dagster.ducklake_warehouse import DuckLakeWarehouse
-from analytics_dagster_tests.conftest import agents
+from analytics_dagster_tests.conftest import Checkout, agents
 from analytics_dagster_tests.fake_api import Exchange, FakeApi, delay, fault
-from analytics_dagster_tests.postgres_server import PostgresServer
+from analytics_dagster_tests.postgres_server import PASSWORD, PostgresServer
 from analytics_dagster_tests.test_definitions import GUARDED, ROOT
 from analytics_dagster_tests.test_incremental import ONE_LOAD
 from analytics_dagster_tests.test_overlap import a_run_that_reads_for_ever
@@ -139,7 +141,7 @@ def test_a_catalog_that_does_not_work_is_told_without_the_password(
         ("~/lake", "='~/lake' is no whole path"),
         ("memory://lake", "='memory://…' is no whole path"),
         ("s3://bucket/lake", "aws_access_key_id"),
-        ("/tmp/other", "the files of the lake in postgres://127.0.0.1:"),
+        ("/nowhere", "the files of the lake in postgres://127.0.0.1:"),
     ],
     ids=["missing", "relative", "home", "scheme", "no key of S3", "another lake"],
 )
@@ -149,6 +151,7 @@ def test_a_place_for_files_that_does_not_work_is_told(
     """One error, which says what is wrong and which variable to set; the API is not asked."""
     assert lake.run(AGENTS).success
     api.requests.clear()
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv(STORAGE, wrong)
     error = lake.run(AGENTS).error
     assert said in error
@@ -246,3 +249,169 @@ def all_succeed(commands: list[list[str]]) -> None:
     running = [subprocess.Popen(command, stderr=subprocess.PIPE) for command in commands]
     told = [process.communicate(timeout=200)[1].decode() for process in running]
     assert [process.returncode for process in running] == [0] * len(commands), "\n".join(told)
+
+
+# Promises of one load
+
+
+WAIT = """
+CREATE FUNCTION ducklake.wait() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NEW; END $$;
+CREATE TRIGGER wait BEFORE INSERT ON ducklake.ducklake_data_file
+FOR EACH ROW WHEN (NEW.table_id = {table}) EXECUTE FUNCTION ducklake.wait()
+"""
+WAITING = """
+SELECT count(*) FROM pg_stat_activity
+WHERE wait_event = 'advisory' AND datname = current_database()
+"""
+TABLE = """
+SELECT max(table_id) FROM ducklake.ducklake_table JOIN ducklake.ducklake_schema USING (schema_id)
+WHERE table_name = '{}' AND schema_name = 'analytics'
+"""
+
+
+@contextmanager
+def held_up(lake: DuckLakeProject, table: str) -> Iterator[None]:
+    """Who commits new files of the table waits in the middle of it."""
+    [(number,)] = lake.server.query(lake.catalog, TABLE.format(table))
+    lake.server.query(lake.catalog, WAIT.format(table=number))
+    connection = psycopg2.connect(lake.catalog)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(1)")
+    try:
+        yield
+    finally:
+        connection.close()
+
+
+def waits(lake: DuckLakeProject) -> bool:
+    return lake.server.query(lake.catalog, WAITING) == [(1,)]
+
+
+def blocked(lake: DuckLakeProject) -> bool:
+    """Whether a commit waits for another one."""
+    query = WAITING.replace("= 'advisory'", "= 'transactionid'")
+    return lake.server.query(lake.catalog, query) == [(1,)]
+
+
+@needs_ducklake
+@pytest.mark.parametrize("mode", ["incremental", "full_refresh"])
+def test_a_run_that_is_killed_while_it_commits_harms_no_row(
+    lake: DuckLakeProject, api: FakeApi, mode: str
+) -> None:
+    """The next one repairs what is left, and need not wait for the dead one."""
+    assert lake.run(AGENTS).success
+    api.rows[AGENTS] = agents(260, total_talk_time=8)
+    refresh = f"full_refresh={mode == 'full_refresh'}"
+    code = ONE_LOAD.replace("Warehouse())", f"Warehouse(), {refresh})")
+    assert refresh in code
+    with held_up(lake, AGENTS), subprocess.Popen([sys.executable, "-c", code]) as process:
+        while not waits(lake):
+            assert process.poll() is None
+        process.kill()
+    content = f"SELECT count(*), min(total_talk_time), max(total_talk_time) FROM {AGENTS}"
+    assert lake.query(content) == [(250, 90, 90)]
+    assert lake.run(AGENTS, config={"mode": mode}, overlap_timeout=5).success
+    assert lake.query(content) == [(260, 8, 8)]
+
+
+@needs_ducklake
+def test_commits_at_the_same_time_follow_each_other(lake: DuckLakeProject, api: FakeApi) -> None:
+    """The second of two resources is read beside the first, and waits for its commit alone."""
+    assert lake.run().success
+    for name in ("account_overview", AGENTS):
+        api.rows[name] = agents(5, total_talk_time=8, number_of_agents=8)
+    with held_up(lake, AGENTS):
+        first = threading.Thread(target=lake.run, args=(AGENTS,), daemon=True)
+        first.start()
+        while not waits(lake):
+            assert first.is_alive()
+        second = threading.Thread(target=lake.run, args=("account_overview",), daemon=True)
+        second.start()
+        while not blocked(lake):
+            assert second.is_alive()
+    for run in (first, second):
+        run.join(60)
+    for name in ("account_overview", AGENTS):
+        assert lake.query(f"SELECT count(*) FROM {name} WHERE total_talk_time = 8") == [(5,)]
+
+
+@needs_ducklake
+def test_a_transaction_that_reads_sees_one_version_through_a_refresh(
+    lake: DuckLakeProject, api: FakeApi
+) -> None:
+    """Also one that looks at the table after it; the refresh does not wait."""
+    assert lake.run(AGENTS).success
+    content = f"SELECT count(*), max(total_talk_time) FROM {AGENTS}"
+    with DuckLakeWarehouse(overlap_timeout=1, memory_mb=384).attached() as reader:
+        reader.begin()
+        assert reader.execute(content).fetchall() == [(250, 90)]
+        api.rows[AGENTS] = agents(240, total_talk_time=8)
+        assert lake.refresh(AGENTS).success
+        assert reader.execute(content).fetchall() == [(250, 90)]
+        reader.commit()
+        assert reader.execute(content).fetchall() == [(240, 8)]
+
+
+@needs_ducklake
+def test_the_character_nul_stops_no_load(lake: DuckLakeProject, api: FakeApi) -> None:
+    """The catalog, which has the least and the largest name, is in Postgres, which refuses it."""
+    for row in api.rows[AGENTS]:
+        row["name"] = f"{row['id']}\u0000b"
+    for _ in range(2):
+        assert lake.run(AGENTS).success
+    assert lake.query(f"SELECT name FROM {AGENTS} WHERE id = 1") == [("1\u0000b",)]
+
+
+FULL_DISK = """
+CREATE FUNCTION ducklake.fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+RAISE 'could not extend file "base/1/2": No space left on device' USING ERRCODE = 'disk_full';
+END $$;
+CREATE TRIGGER full_disk BEFORE INSERT ON ducklake.ducklake_data_file
+FOR EACH ROW EXECUTE FUNCTION ducklake.fail()
+"""
+
+
+@needs_ducklake
+def test_a_full_disk_of_the_server_is_no_full_disk_here(
+    lake: DuckLakeProject, api: FakeApi
+) -> None:
+    """The message says where to make room, and the old rows are there."""
+    assert lake.run(AGENTS).success
+    lake.server.query(lake.catalog, FULL_DISK)
+    api.rows[AGENTS] = agents(260, total_talk_time=8)
+    run = lake.run(AGENTS)
+    assert "DiskFullError: The disk of the Postgres server is full" in run.error
+    assert lake.query(f"SELECT count(*), max(total_talk_time) FROM {AGENTS}") == [(250, 90)]
+
+
+@needs_ducklake
+def test_a_folder_that_cannot_be_used_is_told_with_the_variable(lake: DuckLakeProject) -> None:
+    """Here it is no folder but a file."""
+    lake.path.write_text("")
+    error = lake.run(AGENTS).error
+    assert f"WarehousePathError: The files of the lake in {lake.path} cannot be" in error
+    assert STORAGE in error
+
+
+@needs_ducklake
+def test_looking_makes_no_lake(lake: DuckLakeProject, tmp_path: Path) -> None:
+    """Checks of tables that were never loaded say so, and leave the database as it is."""
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        job = defs.resolve_job_def("check_tables")
+        assert job.execute_in_process(instance=instance).success
+    assert lake.server.query(
+        lake.catalog, "SELECT count(*) FROM pg_namespace WHERE nspname = 'ducklake'"
+    ) == [(0,)]
+    assert not lake.path.exists()
+
+
+@needs_ducklake
+def test_the_command_that_shows_rows_works(lake: DuckLakeProject, checkout: Checkout) -> None:
+    """As `make run` prints it; it holds no password."""
+    assert lake.run(AGENTS).success
+    look = DuckLakeWarehouse(overlap_timeout=1, memory_mb=384).look(AGENTS)
+    assert PASSWORD not in look
+    checkout.takes_settings()
+    shown = checkout.run(look)
+    assert "250 rows" in shown.stdout, shown.stderr
