@@ -20,7 +20,7 @@
     │   ├── TooManyRejectedError  more rows were rejected than a load may lack
     │   └── ShrunkenError         a full refresh would leave far fewer rows than there are
     └── WarehouseError            existing rows are as they were
-        ├── WarehousePathError
+        ├── WarehousePathError    the DuckDB file, or the folder or bucket of a lake
         ├── WarehouseConnectionError  no Postgres, or not for these credentials
         ├── OverlapError          another run loads the same resource
         ├── WarehouseLockedError
@@ -138,7 +138,7 @@ class WarehouseError(AnalyticsError):
 
 
 class WarehousePathError(WarehouseError):
-    """The DuckDB file cannot be opened or created where the settings say."""
+    """The files cannot be opened or created where the settings say."""
 
 
 class WarehouseConnectionError(WarehouseError):

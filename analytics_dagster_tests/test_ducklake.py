@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import logging
+import re
 import subprocess
 import sys
 import threading
@@ -14,11 +16,13 @@ from typing import Any
 import dagster as dg
 import psycopg2
 import pytest
+import requests
 
 from analytics_dagster.definitions import defs
 from analytics_dagster.ducklake_warehouse import DuckLakeWarehouse
 from analytics_dagster_tests.conftest import Checkout, agents
 from analytics_dagster_tests.fake_api import Exchange, FakeApi, delay, fault
+from analytics_dagster_tests.leaks import Leaks
 from analytics_dagster_tests.postgres_server import PASSWORD, PostgresServer
 from analytics_dagster_tests.test_definitions import GUARDED, ROOT
 from analytics_dagster_tests.test_incremental import ONE_LOAD
@@ -30,6 +34,7 @@ from analytics_dagster_tests.warehouses import (
     CATALOG,
     STORAGE,
     DuckLakeProject,
+    figures,
     needs_ducklake,
     ready,
 )
@@ -415,3 +420,134 @@ def test_the_command_that_shows_rows_works(lake: DuckLakeProject, checkout: Chec
     checkout.takes_settings()
     shown = checkout.run(look)
     assert "250 rows" in shown.stdout, shown.stderr
+
+
+@needs_ducklake
+def test_old_versions_stay_readable_until_they_are_cleaned_up(
+    lake: DuckLakeProject, api: FakeApi
+) -> None:
+    """With the statements of the README; then their files are gone, and the rows are not."""
+    assert lake.run(AGENTS).success
+    [(before,)] = lake.query("SELECT max(snapshot_id) FROM ducklake_snapshots('ducklake')")
+    for version in range(2):
+        api.rows[AGENTS] = agents(250, total_talk_time=version)
+        assert lake.refresh(AGENTS).success
+    old = f"SELECT max(total_talk_time) FROM {AGENTS} AT (VERSION => {before})"
+    assert lake.query(old) == [(90,)]
+    files = len(list(lake.path.rglob("*.parquet")))
+    with DuckLakeWarehouse(overlap_timeout=1, memory_mb=384).attached() as connection:
+        connection.execute("CALL ducklake.set_option('expire_older_than', '0 seconds')")
+        connection.execute("CALL ducklake.set_option('delete_older_than', '0 seconds')")
+        connection.execute("CHECKPOINT ducklake")
+    assert len(list(lake.path.rglob("*.parquet"))) < files
+    assert lake.query(f"SELECT count(*), max(total_talk_time) FROM {AGENTS}") == [(250, 1)]
+    api.rows[AGENTS] = agents(260)
+    assert lake.run(AGENTS).success
+    assert lake.query(f"SELECT count(*), max(total_talk_time) FROM {AGENTS}") == [(260, 90)]
+
+
+# On S3
+
+
+SECRET = "wJalrXUtnFEMI/K7MDENG'bPxRfiCYSECRETKEY"
+
+
+@pytest.fixture
+def bucket(
+    lake: DuckLakeProject,  # noqa: ARG001  it sets the place that is changed here
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[str]:
+    """The URL of an empty bucket on a server of its own; the lake has its files there."""
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    endpoint = f"http://127.0.0.1:{server.get_host_and_port()[1]}"
+    requests.put(f"{endpoint}/bucket", timeout=10).raise_for_status()
+    below = STORAGE.replace("BUCKET_URL", "CREDENTIALS__")
+    monkeypatch.setenv(STORAGE, "s3://bucket/lake")
+    monkeypatch.setenv(f"{below}ENDPOINT_URL", endpoint)
+    monkeypatch.setenv(f"{below}REGION_NAME", "eu-central-1")
+    monkeypatch.setenv(f"{below}AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE")
+    monkeypatch.setenv(f"{below}AWS_SECRET_ACCESS_KEY", SECRET)
+    yield f"{endpoint}/bucket"
+    server.stop()
+
+
+@needs_ducklake
+def test_a_lake_on_s3_is_loaded_merged_and_refreshed(
+    lake: DuckLakeProject, api: FakeApi, bucket: str
+) -> None:
+    """And read from there; nothing is left on this machine."""
+    assert lake.run(AGENTS).success
+    api.rows[AGENTS] = agents(260)
+    api.rows[AGENTS][0]["total_talk_time"] = 7
+    assert figures(lake.run(AGENTS), "rows_loaded", "rows_unchanged") == [11, 249]
+    content = f"SELECT count(*), min(total_talk_time), max(total_talk_time) FROM {AGENTS}"
+    assert lake.query(content) == [(260, 7, 90)]
+    api.rows[AGENTS] = agents(240, total_talk_time=8)
+    assert figures(lake.refresh(AGENTS), "rows_deleted") == [20]
+    assert lake.query(content) == [(240, 8, 8)]
+    assert f"lake/analytics/{AGENTS}/" in requests.get(bucket, timeout=10).text
+    assert not lake.path.exists()
+
+
+@needs_ducklake
+@pytest.mark.parametrize(
+    ("part", "wrong", "said"),
+    [
+        ("BUCKET_URL", "s3://gone/lake", "Not Found"),
+        ("CREDENTIALS__ENDPOINT_URL", "http://127.0.0.1:1", "Could not connect"),
+    ],
+    ids=["bucket", "server"],
+)
+@pytest.mark.usefixtures("bucket")
+def test_a_bucket_that_cannot_be_used_is_told_with_the_variable(
+    lake: DuckLakeProject, monkeypatch: pytest.MonkeyPatch, part: str, wrong: str, said: str
+) -> None:
+    """And once it can, the next load is right."""
+    with monkeypatch.context() as patch:
+        patch.setenv(STORAGE.replace("BUCKET_URL", part), wrong)
+        error = lake.run(AGENTS).error
+        lake.server.query(lake.catalog, "DROP SCHEMA ducklake CASCADE")
+    assert "WarehousePathError: The files of the lake in s3://" in error
+    assert said in error
+    assert STORAGE in error
+    assert lake.run(AGENTS).success
+
+
+@needs_ducklake
+def test_no_secret_is_shown_or_stored(
+    lake: DuckLakeProject,
+    api: FakeApi,
+    bucket: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Neither the password nor the key of S3: in logs, errors, files, bucket and catalog."""
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    monkeypatch.setenv("RUNTIME__LOG_LEVEL", "DEBUG")
+    one_load = [sys.executable, "-X", "dev", "-c", ONE_LOAD]
+    said = [subprocess.run(one_load, capture_output=True, text=True, check=True)]
+    lake.server.query(lake.catalog, FULL_DISK)
+    api.rows[AGENTS] = agents(260)
+    said.append(subprocess.run(one_load, capture_output=True, text=True, check=False))
+    assert "DiskFullError" in said[1].stderr
+    monkeypatch.setenv(STORAGE.replace("BUCKET_URL", "CREDENTIALS__ENDPOINT_URL"), "http://[")
+    said.append(subprocess.run(one_load, capture_output=True, text=True, check=False))
+    assert said[2].returncode
+    tables = lake.server.query(
+        lake.catalog, "SELECT tablename FROM pg_tables WHERE schemaname = 'ducklake'"
+    )
+    rows = [str(lake.server.query(lake.catalog, f"SELECT * FROM ducklake.{t}")) for (t,) in tables]
+    keys = re.findall("<Key>(.*?)</Key>", requests.get(bucket, timeout=10).text)
+    for number, key in enumerate(keys):
+        content = requests.get(f"{bucket}/{key}", timeout=10).content
+        (tmp_path / f"{number}.parquet").write_bytes(content)
+    assert keys
+    assert rows
+    texts = [text for each in said for text in (each.stdout, each.stderr)]
+    assert [text for text in (*texts, *rows) if PASSWORD[:4] in text] == []
+    assert Leaks(SECRET).among(tmp_path, *texts, *rows) == []
