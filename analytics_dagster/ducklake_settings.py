@@ -103,11 +103,8 @@ def extensions(of: DuckLakeCredentials) -> list[str]:
 
 def _loadable(extension: str) -> str:
     package = find_spec(f"duckdb_extension_{extension}")
-    if package and package.origin:
-        version = f"v{duckdb.__version__}"
-        file = (
-            Path(package.origin).parent / "extensions" / version / f"{extension}.duckdb_extension"
-        )
+    files = Path(str(package and package.origin)).parent / "extensions" / f"v{duckdb.__version__}"
+    if (file := files / f"{extension}.duckdb_extension").exists():
         return literal(file)
     try:
         with duckdb.connect() as connection:
