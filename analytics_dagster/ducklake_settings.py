@@ -27,7 +27,7 @@ _HOW = (
 _HOW_STORAGE = (
     f"Set {STORAGE_VARIABLE}, or bucket_url under [destination.ducklake.credentials.storage] in "
     ".dlt/secrets.toml, to the whole path of a folder, or to s3://bucket/folder with "
-    "aws_access_key_id and aws_secret_access_key under storage.credentials beside it."
+    "aws_access_key_id, aws_secret_access_key and region_name under storage.credentials beside it."
 )
 # What dlt does with DuckDB 1.5 it cannot do with 2.0, and the packages are for one version each.
 _VERSION = "1.5."

@@ -435,12 +435,15 @@ def test_old_versions_stay_readable_until_they_are_cleaned_up(
         assert lake.refresh(AGENTS).success
     old = f"SELECT max(total_talk_time) FROM {AGENTS} AT (VERSION => {before})"
     assert lake.query(old) == [(90,)]
+    left_by_a_killed_run = lake.path / "analytics" / AGENTS / "ducklake-never-committed.parquet"
+    left_by_a_killed_run.write_bytes(next(lake.path.rglob("*.parquet")).read_bytes())
     files = len(list(lake.path.rglob("*.parquet")))
     with DuckLakeWarehouse(overlap_timeout=1, memory_mb=384).attached() as connection:
         connection.execute("CALL ducklake.set_option('expire_older_than', '0 seconds')")
         connection.execute("CALL ducklake.set_option('delete_older_than', '0 seconds')")
         connection.execute("CHECKPOINT ducklake")
-    assert len(list(lake.path.rglob("*.parquet"))) < files
+    assert len(list(lake.path.rglob("*.parquet"))) < files - 1
+    assert not left_by_a_killed_run.exists()
     assert lake.query(f"SELECT count(*), max(total_talk_time) FROM {AGENTS}") == [(250, 1)]
     api.rows[AGENTS] = agents(260)
     assert lake.run(AGENTS).success
