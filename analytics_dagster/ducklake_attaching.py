@@ -65,9 +65,11 @@ class AttachingDuckLake(dlt.destinations.ducklake):
 
     def __init__(self, lake: DuckLakeCredentials, scratch: Scratch) -> None:
         password = literal(str(lake.catalog.password or ""))
-        lake.statements = [f"CREATE SECRET (TYPE postgres, PASSWORD {password})"]
-        lake.extensions = extensions(lake)
-        lake.global_config = bounds(scratch.folder, scratch.memory_mb)
+        secret = f"CREATE SECRET (TYPE postgres, PASSWORD {password})"
+        # Beside what the settings say.
+        lake.statements = [*(lake.statements or []), secret]
+        lake.extensions = [*(lake.extensions or []), *extensions(lake)]
+        lake.global_config = (lake.global_config or {}) | bounds(scratch.folder, scratch.memory_mb)
         if isinstance(lake.storage.credentials, AwsCredentials):
             _escape(lake.storage.credentials)
         lake.resolve()

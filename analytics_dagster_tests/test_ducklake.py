@@ -165,6 +165,18 @@ def test_a_place_for_files_that_does_not_work_is_told(
     assert api.requests == []
 
 
+@needs_ducklake
+def test_settings_of_duckdb_that_dlt_knows_are_kept(
+    lake: DuckLakeProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As how often a commit is repeated; the memory is the project's to say."""
+    settings = '{"ducklake_max_retry_count": 50, "memory_limit": "9GB"}'
+    monkeypatch.setenv(CATALOG.replace("CATALOG", "GLOBAL_CONFIG"), settings)
+    assert lake.query(
+        "SELECT current_setting('ducklake_max_retry_count'), current_setting('memory_limit')"
+    ) == [(50, "366.2 MiB")]
+
+
 # Loads at the same time
 
 
