@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal
 import dlt
 import duckdb
 from dlt.destinations.sql_client import SqlClientBase
+from dotenv import load_dotenv
 
 from analytics_dagster.database import DATASET, AnyDestination, Question
 from analytics_dagster.ducklake_catalog import Catalog
@@ -52,11 +53,12 @@ class DuckLakeWarehouse:
 
     def look(self, table: str) -> str:
         """A command of Python's, which finds the credentials as a load does."""
-        shown = f"Warehouse().database().show('{table}')"
-        return f'{sys.executable} -c "from analytics_dagster.warehouse import Warehouse; {shown}"'
+        module, name = DuckLakeWarehouse.__module__, DuckLakeWarehouse.__name__
+        return f"{sys.executable} -c \"from {module} import {name}; {self}.show('{table}')\""
 
     def show(self, table: str) -> None:
-        """Prints rows of a table."""
+        """Prints rows of a table; with the settings of `.env`, as `make run`."""
+        load_dotenv(interpolate=False)
         with self.attached() as connection:
             connection.sql(f"FROM {table}").show()
 

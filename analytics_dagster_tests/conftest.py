@@ -236,9 +236,6 @@ class Versions(dict[str, Any]):
         return super().__getitem__(key)
 
 
-_SETTINGS = ("ANALYTICS_", "DESTINATION__")
-
-
 class Checkout:
     """A copy of the project's files, and its commands run there as in a fresh clone."""
 
@@ -256,7 +253,7 @@ class Checkout:
 
     def takes_settings(self) -> None:
         """Its commands run with the settings of this test."""
-        self.environment |= {k: v for k, v in os.environ.items() if k.startswith(_SETTINGS)}
+        self.environment |= {k: v for k, v in os.environ.items() if k.startswith("ANALYTICS_")}
 
     def run(self, line: str) -> subprocess.CompletedProcess[str]:
         """A command line, split as a shell does."""
