@@ -6,6 +6,7 @@ import itertools
 import logging
 import os
 import re
+import secrets
 import subprocess
 import sys
 import threading
@@ -27,6 +28,7 @@ from analytics_dagster_tests.fake_api import Exchange, FakeApi, delay, fault
 from analytics_dagster_tests.leaks import Leaks
 from analytics_dagster_tests.postgres_server import PASSWORD, PostgresServer
 from analytics_dagster_tests.test_definitions import GUARDED, ROOT
+from analytics_dagster_tests.test_full_disk import MEGABYTE, SmallDisk, small_disk
 from analytics_dagster_tests.test_incremental import ONE_LOAD
 from analytics_dagster_tests.test_overlap import a_run_that_reads_for_ever
 from analytics_dagster_tests.test_postgres import ONE_OF_THREE
@@ -42,6 +44,9 @@ from analytics_dagster_tests.warehouses import (
 )
 
 INSTALL = 'pip install "analytics-dagster[ducklake]"'
+
+
+__all__ = ["small_disk"]  # a fixture
 
 
 @pytest.fixture
@@ -402,6 +407,39 @@ def test_a_full_disk_of_the_server_is_no_full_disk_here(
     run = lake.run(AGENTS)
     assert "DiskFullError: The disk of the Postgres server is full" in run.error
     assert lake.query(f"SELECT count(*), max(total_talk_time) FROM {AGENTS}") == [(250, 90)]
+
+
+CONTENT = f"SELECT count(*), min(total_talk_time), max(total_talk_time) FROM {AGENTS}"
+LOOK = f"""
+from analytics_dagster.ducklake_warehouse import DuckLakeWarehouse
+with DuckLakeWarehouse(overlap_timeout=1, memory_mb=384).attached() as connection:
+    print(connection.execute("{CONTENT}").fetchall())
+"""
+
+
+@needs_ducklake
+@pytest.mark.usefixtures("lake")
+def test_a_full_disk_of_the_folder_is_named_and_harms_no_row(
+    api: FakeApi, small_disk: SmallDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once there is room, the next load is right."""
+    monkeypatch.setenv(STORAGE, str(small_disk.folder / "lake"))
+
+    def run(code: str) -> subprocess.CompletedProcess[str]:
+        command = [*small_disk.entered.split(), sys.executable, "-c", code]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    api.rows[AGENTS] = agents(3)
+    assert run(ONE_LOAD).returncode == 0
+    api.rows[AGENTS] = [
+        row | {"name": secrets.token_hex(1000)} for row in agents(2000, total_talk_time=7)
+    ]
+    small_disk.fill(left=MEGABYTE)
+    assert f"DiskFullError: The disk is full: {small_disk.folder}" in run(ONE_LOAD).stderr
+    small_disk.make_room()
+    assert run(LOOK).stdout == "[(3, 90, 90)]\n"
+    assert run(ONE_LOAD).stdout == "2000 0\n"
+    assert run(LOOK).stdout == "[(2000, 7, 7)]\n"
 
 
 @needs_ducklake
