@@ -409,6 +409,23 @@ def test_a_full_disk_of_the_server_is_no_full_disk_here(
     assert lake.query(f"SELECT count(*), max(total_talk_time) FROM {AGENTS}") == [(250, 90)]
 
 
+@needs_ducklake
+def test_a_commit_that_the_catalog_refuses_shows_no_row(
+    lake: DuckLakeProject, api: FakeApi, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """DuckDB repeats what it wanted to store of the values; nothing of that is passed on."""
+    assert lake.run(AGENTS).success
+    lake.server.query(lake.catalog, FULL_DISK.replace("No space left on device", "not today"))
+    api.rows[AGENTS] = agents(260, name="Zoe Barnes", total_talk_time=123454321)
+    run = lake.run(AGENTS)
+    assert "LoadError" in run.error
+    assert "Failed to commit" in run.error
+    told = run.error + "".join(capfd.readouterr())
+    assert "Zoe Barnes" not in told
+    assert "123454321" not in told
+    assert lake.query(f"SELECT count(*), max(total_talk_time) FROM {AGENTS}") == [(250, 90)]
+
+
 CONTENT = f"SELECT count(*), min(total_talk_time), max(total_talk_time) FROM {AGENTS}"
 LOOK = f"""
 from analytics_dagster.ducklake_warehouse import DuckLakeWarehouse
