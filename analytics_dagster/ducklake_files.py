@@ -33,7 +33,7 @@ def file_errors(lake: DuckLakeCredentials) -> Iterator[None]:
         failure = full_disk(error, *folders) or _unusable(error, lake.storage_url)
         if failure is None:
             raise
-    raise failure
+    raise failure from None
 
 
 def folder(lake: DuckLakeCredentials) -> Path:
