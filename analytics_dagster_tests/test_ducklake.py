@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import os
 import re
 import secrets
 import subprocess
@@ -486,7 +485,8 @@ def test_the_command_that_shows_rows_works(lake: DuckLakeProject, checkout: Chec
     assert lake.run(AGENTS).success
     look = DuckLakeWarehouse(overlap_timeout=1, memory_mb=384).look(AGENTS)
     assert PASSWORD not in look
-    settings = "".join(f"{name}='{os.environ[name]}'\n" for name in (CATALOG, STORAGE))
+    found = [(name, checkout.environment.pop(name)) for name in (CATALOG, STORAGE)]
+    settings = "".join(f"{name}='{value}'\n" for name, value in found)
     (checkout.folder / ".env").write_text(settings)
     shown = checkout.run(look)
     assert "250 rows" in shown.stdout, shown.stderr
