@@ -1,6 +1,7 @@
 # make run      load once; without settings from the bundled sandbox API
 # make dev      the Dagster UI on http://127.0.0.1:3000, or PORT=…
 # make test     the tests
+# make test-ducklake  those of the destination DuckLake, on the DuckDB that it needs
 # make test-ui  the test of the Dagster UI in a real browser, Debian's chromium
 # make test-chaos  kill runs at random moments, KILLS=30 times; SEED=… does it again
 # make test-scale  the profile of deploy/celery on three machines of its own, and what may die
@@ -14,8 +15,10 @@
 SHELL := /bin/sh
 PYTHON ?= python3
 PORT ?= 3000
-# The package set: "default", or "embedded-elt" for dagster-embedded-elt and its Dagster 1.13.1.
+# The package set: "default", "embedded-elt" for dagster-embedded-elt and its Dagster 1.13.1, or
+# "ducklake" for DuckLake and its DuckDB 1.5.5, on which only the tests of warehouses run.
 SET ?= default
+TESTS := $(if $(filter ducklake,$(SET)),$(addprefix analytics_dagster_tests/test_,warehouses.py ducklake.py))
 KILLS ?= 30
 VENV := .venv$(if $(filter-out default,$(SET)),-$(SET))
 LOCK := requirements$(if $(filter-out default,$(SET)),-$(SET)).lock
@@ -24,7 +27,8 @@ BIN := $(VENV)/bin
 # One instance for `make run` and `make dev`, so that the UI shows both their runs.
 export DAGSTER_HOME ?= $(CURDIR)/.dagster
 
-.PHONY: setup run dev test test-ui test-chaos test-scale bench bench-quick bench-growth lint lock clean
+.PHONY: setup run dev test test-ducklake test-scale test-ui test-chaos bench bench-quick bench-growth \
+  lint lock clean
 
 setup: $(VENV)/ready
 
@@ -43,7 +47,10 @@ dev: setup
 	$(BIN)/dagster dev --host 127.0.0.1 --port $(PORT)
 
 test: setup
-	$(BIN)/python -m pytest -m "not ui and not scale" -n 3 --dist worksteal
+	$(BIN)/python -m pytest -m "not ui and not scale" -n 3 --dist worksteal $(TESTS)
+
+test-ducklake:
+	@$(MAKE) --no-print-directory test SET=ducklake
 
 test-ui: setup
 	$(BIN)/python -m pytest -m ui
@@ -73,6 +80,8 @@ lock:
 	  --generate-hashes --no-annotate --custom-compile-command "make lock" -o requirements.lock
 	uv pip compile pyproject.toml --extra dev --extra embedded-elt --universal --python-version 3.10 --upgrade \
 	  --generate-hashes --no-annotate --custom-compile-command "make lock" -o requirements-embedded-elt.lock
+	uv pip compile pyproject.toml --extra dev --extra ducklake --universal --python-version 3.10 --upgrade \
+	  --generate-hashes --no-annotate --custom-compile-command "make lock" -o requirements-ducklake.lock
 
 clean:
-	rm -rf .venv .venv-embedded-elt *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-embedded-elt .venv-ducklake *.egg-info .mypy_cache .ruff_cache .pytest_cache

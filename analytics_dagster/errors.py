@@ -21,7 +21,7 @@
     │   └── ShrunkenError         a full refresh would leave far fewer rows than there are
     ├── RunEndedError             a step of a run that has ended; nothing was read or written
     └── WarehouseError            existing rows are as they were
-        ├── WarehousePathError
+        ├── WarehousePathError    the DuckDB file, or the folder or bucket of a lake
         ├── WarehouseConnectionError  no Postgres, no bucket, or not for these credentials
         ├── OverlapError          another run loads the same resource, or did so meanwhile
         ├── WarehouseLockedError
@@ -143,7 +143,7 @@ class WarehouseError(AnalyticsError):
 
 
 class WarehousePathError(WarehouseError):
-    """A DuckDB file cannot be opened or created, or a folder written, where the settings say."""
+    """The files cannot be opened or created where the settings say."""
 
 
 class WarehouseConnectionError(WarehouseError):

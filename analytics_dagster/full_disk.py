@@ -18,10 +18,10 @@ def full_disk(error: BaseException | None, *folders: Path) -> DiskFullError | No
 
     `folders` are those that were written; the one with the least space is named first.
     """
-    chain = list(_chain(error))
-    if not any(_SAYS_SO.search(str(each)) for each in chain):
+    errors = list(chain(error))
+    if not any(_SAYS_SO.search(str(each)) for each in errors):
         return None
-    if any(type(each).__module__.startswith("psycopg2") for each in chain):
+    if any(map(_is_of_postgres, errors)):
         return DiskFullError(
             "The disk of the Postgres server is full. Each table has its old rows or the new ones, "
             "never some of both. Make room there, and run again."
@@ -35,7 +35,13 @@ def full_disk(error: BaseException | None, *folders: Path) -> DiskFullError | No
     )
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
+def _is_of_postgres(error: BaseException) -> bool:
+    # DuckDB repeats what Postgres says of the catalog of a lake.
+    return type(error).__module__.startswith("psycopg2") or "ERROR:  " in str(error)
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and those that led to it."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__

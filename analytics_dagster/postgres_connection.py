@@ -39,34 +39,46 @@ def credentials() -> PostgresCredentials:
         found = resolve_configuration(PostgresCredentials(), sections=_SECTIONS)
     except (ConfigurationException, ValueError):
         found = None  # the exception may quote the password
+    return checked(found, _HOW)
+
+
+def checked(found: PostgresCredentials | None, how: str) -> PostgresCredentials:
+    """The credentials, when they are whole; `how` says how to set them.
+
+    Raises:
+        WarehouseConnectionError: they are not.
+    """
     if found is None or not (found.host and found.username and found.database):
-        raise WarehouseConnectionError(f"There are no whole credentials for Postgres. {_HOW}")
+        raise WarehouseConnectionError(f"There are no whole credentials for Postgres. {how}")
     if "@" in found.host:
-        raise WarehouseConnectionError(f"The credentials for Postgres have two @ in them. {_HOW}")
+        raise WarehouseConnectionError(f"The credentials for Postgres have two @ in them. {how}")
     return found
 
 
 @contextmanager
-def connected() -> Iterator[Connection]:
+def connected(to: PostgresCredentials, variable: str) -> Iterator[Connection]:
     """A connection for the block, which says in pg_stat_activity whose it is.
+
+    `variable` is the one that the credentials are set in.
 
     Raises:
         SettingError: the library is not installed.
         WarehouseConnectionError: the server cannot be reached, or refuses the credentials.
     """
     if find_spec("psycopg2") is None:
+        extra = variable.split("__")[1].lower()
         raise SettingError(
-            "Postgres is the destination, and the library psycopg2 is not installed. Install it: "
-            'pip install "analytics-dagster[postgres]"'
+            f"{variable} names a Postgres server, and the library psycopg2 is not installed. "
+            f'Install it: pip install "analytics-dagster[{extra}]"'
         )
-    connection = _connection(credentials())
+    connection = _connection(to, variable)
     try:
         yield connection
     finally:
         connection.close()
 
 
-def _connection(to: PostgresCredentials) -> Connection:
+def _connection(to: PostgresCredentials, variable: str) -> Connection:
     import psycopg2
 
     whose = f"process {os.getpid()} on {socket.gethostname()}"
@@ -86,6 +98,6 @@ def _connection(to: PostgresCredentials) -> Connection:
     raise WarehouseConnectionError(
         f"Postgres at {to.host}:{to.port}, database {to.database}, "
         f"user {to.username}, cannot be used: {said.rstrip('.')}. Nothing was changed. "
-        f"Check {CREDENTIALS_VARIABLE} (or .dlt/secrets.toml), and that the server runs and can be "
+        f"Check {variable} (or .dlt/secrets.toml), and that the server runs and can be "
         "reached from here."
     )

@@ -59,14 +59,14 @@ class PostgresWarehouse:
             OverlapError: another run loaded the resource for `overlap_timeout` seconds.
             WarehouseConnectionError: the server cannot be reached, or refuses the credentials.
         """
-        with connected() as connection:
+        with connected(credentials(), CREDENTIALS_VARIABLE) as connection:
             lock = AdvisoryLock(connection, f"{DATASET}.{resource}")
             lock.acquire(self.overlap_timeout)
             yield lock.check
 
     def is_being_loaded(self, resource: str) -> bool:
         """Whether a process that lives loads the resource now, on any host."""
-        with connected() as connection:
+        with connected(credentials(), CREDENTIALS_VARIABLE) as connection:
             return AdvisoryLock(connection, f"{DATASET}.{resource}").holder() is not None
 
     @contextmanager
@@ -80,7 +80,7 @@ class PostgresWarehouse:
             OverlapError: another load had to be alone for `overlap_timeout` seconds.
             WarehouseConnectionError: the server cannot be reached, or refuses the credentials.
         """
-        with connected() as connection:
+        with connected(credentials(), CREDENTIALS_VARIABLE) as connection:
             from analytics_dagster.postgres_copying import CopyingPostgres
 
             if alone:

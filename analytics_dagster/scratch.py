@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
@@ -16,13 +17,16 @@ _THREADS = 2
 
 def connect(temp_directory: Path, memory_mb: int) -> duckdb.DuckDBPyConnection:
     """A DuckDB in memory; what does not fit it puts aside in the folder."""
-    return duckdb.connect(
-        config={
-            "temp_directory": str(temp_directory),
-            "memory_limit": f"{memory_mb}MB",
-            "threads": _THREADS,
-        }
-    )
+    return duckdb.connect(config=bounds(temp_directory, memory_mb))
+
+
+def bounds(temp_directory: Path, memory_mb: int) -> dict[str, Any]:
+    """The settings of such a DuckDB."""
+    return {
+        "temp_directory": str(temp_directory),
+        "memory_limit": f"{memory_mb}MB",
+        "threads": _THREADS,
+    }
 
 
 @dataclass(frozen=True)

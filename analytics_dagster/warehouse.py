@@ -19,6 +19,7 @@ PROJECT_ROOT = Path(__file__).resolve().parents[1]
 _DESTINATIONS: dict[str, Callable[[], AnyDestination]] = {
     "duckdb": dlt.destinations.duckdb,
     "postgres": dlt.destinations.postgres,
+    "ducklake": dlt.destinations.ducklake,
     "delta": lambda: dlt.destinations.filesystem(destination_name="delta"),
 }
 _KINDS = list(_DESTINATIONS)
@@ -84,6 +85,10 @@ class Warehouse(dg.ConfigurableResource[None]):
             from analytics_dagster.postgres_warehouse import PostgresWarehouse
 
             return PostgresWarehouse(self.overlap_timeout)
+        if self.kind() == "ducklake":
+            from analytics_dagster.ducklake_warehouse import DuckLakeWarehouse
+
+            return DuckLakeWarehouse(self.overlap_timeout, self.memory_mb)
         if self.kind() == "delta":
             from analytics_dagster.delta_warehouse import DeltaWarehouse
 

@@ -21,18 +21,20 @@ from analytics_dagster_tests.test_full_refresh import each_look_finds_one_versio
 from analytics_dagster_tests.test_incremental import ONE_LOAD
 from analytics_dagster_tests.warehouses import (
     AGENTS,
-    CREDENTIALS,
-    PLACE,
     AnyProject,
     DeltaProject,
     DuckDbProject,
+    DuckLakeProject,
     PostgresProject,
     figures,
+    needs_ducklake,
     ready,
 )
 
 
-@pytest.fixture(params=["duckdb", "postgres", "delta"])
+@pytest.fixture(
+    params=["duckdb", "postgres", pytest.param("ducklake", marks=needs_ducklake), "delta"]
+)
 def project(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, api: FakeApi
 ) -> AnyProject:
@@ -41,9 +43,12 @@ def project(
         made: AnyProject = DuckDbProject(tmp_path / "analytics.duckdb", monkeypatch)
     elif request.param == "delta":
         made = DeltaProject(tmp_path / "no.duckdb", monkeypatch)
-    else:
+    elif request.param == "postgres":
         server = request.getfixturevalue("postgres_server")
         made = PostgresProject(tmp_path / "no.duckdb", monkeypatch, server)
+    else:
+        server = request.getfixturevalue("postgres_server")
+        made = DuckLakeProject(tmp_path / "lake", monkeypatch, server)
     return ready(made, api)
 
 
@@ -245,13 +250,8 @@ def test_made_up_rows_never_mix_with_real_ones(
     assert project.query(f"SELECT count(*), max(id) FROM {AGENTS}") == [(250, 250)]
     refused = from_the_sandbox().error
     assert "SandboxOverDataError" in refused
-    named = {
-        DuckDbProject: ("ANALYTICS_DUCKDB_PATH", "analytics.duckdb"),
-        PostgresProject: (CREDENTIALS, "127.0.0.1"),
-        DeltaProject: (PLACE, "/lake"),
-    }
-    for name in named[type(project)]:
-        assert name in refused
+    assert project.setting in refused
+    assert project.place in refused
     assert PASSWORD not in refused
 
 

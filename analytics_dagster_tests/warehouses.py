@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +14,31 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
+from analytics_dagster.ducklake_warehouse import DuckLakeWarehouse
 from analytics_dagster.sql import quoted
 from analytics_dagster_tests.conftest import Project, Run, agents
 from analytics_dagster_tests.fake_api import FakeApi
 from analytics_dagster_tests.postgres_server import PostgresServer
 from analytics_dagster_tests.s3_server import ACCESS_KEY, SECRET, S3Server
 
+CATALOG = "DESTINATION__DUCKLAKE__CREDENTIALS__CATALOG"
+STORAGE = "DESTINATION__DUCKLAKE__CREDENTIALS__STORAGE__BUCKET_URL"
 AGENTS, CREDENTIALS = "agents_overview", "DESTINATION__POSTGRES__CREDENTIALS"
 ALL = ("account_overview", AGENTS, "current_queue_activity")
 TABLES = (*ALL, "calls", "rejected_rows")
 PLACE, S3 = "DESTINATION__FILESYSTEM__BUCKET_URL", "DESTINATION__FILESYSTEM__CREDENTIALS"
 
 
+needs_ducklake = pytest.mark.skipif(
+    find_spec("duckdb_extension_ducklake") is None,
+    reason="DuckLake has an environment of its own: make test-ducklake",
+)
+
+
 class DuckDbProject(Project):
     """The project on a DuckDB file."""
+
+    setting, place = "ANALYTICS_DUCKDB_PATH", "analytics.duckdb"
 
     def edit(self, sql: str) -> None:
         """Somebody works on the tables by hand."""
@@ -37,6 +49,8 @@ class DuckDbProject(Project):
 
 class PostgresProject(Project):
     """The project on a Postgres database of its own."""
+
+    setting, place = CREDENTIALS, "127.0.0.1"
 
     def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch, server: PostgresServer) -> None:
         super().__init__(path, monkeypatch)
@@ -52,6 +66,8 @@ class PostgresProject(Project):
 
 class DeltaProject(Project):
     """The project on Delta tables of its own, in a folder or, with a server, on S3."""
+
+    setting = PLACE
 
     def __init__(
         self, path: Path, monkeypatch: pytest.MonkeyPatch, server: S3Server | None = None
@@ -130,7 +146,26 @@ class DeltaProject(Project):
             yield connection
 
 
-AnyProject = DuckDbProject | PostgresProject | DeltaProject
+class DuckLakeProject(Project):
+    """The project on a DuckLake of its own: a catalog on a server, and files in a folder."""
+
+    setting, place = CATALOG, "127.0.0.1"
+
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch, server: PostgresServer) -> None:
+        super().__init__(path, monkeypatch)
+        self.server, self.catalog = server, server.new_database()
+        self._set("ANALYTICS_DESTINATION", "ducklake")
+        self._set(CATALOG, self.catalog)
+        self._set(STORAGE, str(path))
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        with DuckLakeWarehouse(overlap_timeout=60, memory_mb=384).attached() as connection:
+            return connection.execute(sql).fetchall()
+
+    edit = query
+
+
+AnyProject = DuckDbProject | PostgresProject | DuckLakeProject | DeltaProject
 
 
 def ready(project: AnyProject, api: FakeApi) -> AnyProject:
