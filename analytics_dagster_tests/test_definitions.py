@@ -63,6 +63,29 @@ def test_definitions_load_with_nothing(tmp_path: Path) -> None:
     assert list(work.iterdir()) == list(temporary.iterdir()) == []
 
 
+@pytest.mark.parametrize("kind", ["postgres", "ducklake", "delta"])
+def test_a_destination_is_named_before_it_can_be_used(tmp_path: Path, kind: str) -> None:
+    """Its library, its settings and a network are needed by a load, and by nothing before it."""
+    missing = ("psycopg2", "deltalake", "s3fs", "pyarrow")
+    code = f"""
+import sys
+sys.modules |= dict.fromkeys({missing})
+{GUARDED}
+for key in module.defs.resolve_all_asset_keys():
+    print(sorted(module.defs.resolve_asset_graph().get(key).kinds))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "HOME": "/nonexistent", "ANALYTICS_DESTINATION": kind},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count(str(sorted(["api", "dlt", kind]))) == 3
+
+
 def test_a_code_location_does_not_load_what_only_a_load_needs() -> None:
     """Arrow takes a tenth of the time, and comes with the first load."""
     code = "import sys, analytics_dagster.definitions; sys.exit('pyarrow' in sys.modules)"

@@ -26,7 +26,6 @@ from analytics_dagster_tests.fake_api import Exchange, FakeApi, delay, fault
 from analytics_dagster_tests.leaks import Leaks
 from analytics_dagster_tests.postgres_server import PASSWORD, PostgresServer
 from analytics_dagster_tests.s3_server import S3Server
-from analytics_dagster_tests.test_definitions import GUARDED, ROOT
 from analytics_dagster_tests.test_full_disk import MEGABYTE, SmallDisk, small_disk
 from analytics_dagster_tests.test_incremental import ONE_LOAD
 from analytics_dagster_tests.test_overlap import a_run_that_reads_for_ever
@@ -61,25 +60,6 @@ def lake(
 
 
 # Settings
-
-
-def test_definitions_for_ducklake_load_without_library_credentials_or_network(
-    tmp_path: Path,
-) -> None:
-    """And the assets say what they are loaded into."""
-    shown = "print(sorted(module.defs.resolve_asset_graph().get(key).kinds))"
-    code = f"import sys\nsys.modules['psycopg2'] = None\n{GUARDED}\nfor key in "
-    code += f"module.defs.resolve_all_asset_keys(): {shown}"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(ROOT), "HOME": "/nonexistent", "ANALYTICS_DESTINATION": "ducklake"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.count("['api', 'dlt', 'ducklake']") == 3
 
 
 @pytest.mark.skipif(duckdb.__version__.startswith("1.5."), reason="this DuckDB can have a lake")

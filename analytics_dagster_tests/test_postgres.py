@@ -15,7 +15,6 @@ import pytest
 from analytics_dagster_tests.conftest import agents
 from analytics_dagster_tests.fake_api import Exchange, FakeApi, delay, fault
 from analytics_dagster_tests.postgres_server import PostgresServer
-from analytics_dagster_tests.test_definitions import GUARDED, ROOT
 from analytics_dagster_tests.test_incremental import ONE_LOAD
 from analytics_dagster_tests.test_overlap import a_run_that_reads_for_ever
 from analytics_dagster_tests.warehouses import AGENTS, ALL, CREDENTIALS, PostgresProject, ready
@@ -31,25 +30,6 @@ def postgres(
     made = PostgresProject(tmp_path / "no.duckdb", monkeypatch, postgres_server)
     ready(made, api)
     return made
-
-
-def test_definitions_for_postgres_load_without_library_credentials_or_network(
-    tmp_path: Path,
-) -> None:
-    """And the assets say what they are loaded into."""
-    shown = "print(sorted(module.defs.resolve_asset_graph().get(key).kinds))"
-    code = f"import sys\nsys.modules['psycopg2'] = None\n{GUARDED}\nfor key in "
-    code += f"module.defs.resolve_all_asset_keys(): {shown}"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(ROOT), "HOME": "/nonexistent", "ANALYTICS_DESTINATION": "postgres"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.count("['api', 'dlt', 'postgres']") == 3
 
 
 def test_a_library_that_is_missing_is_named_with_the_command_that_installs_it(

@@ -290,7 +290,10 @@ def test_a_table_that_somebody_dropped_comes_back(
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        ("oracle", "'oracle' is no destination. Set it to one of duckdb, postgres, ducklake, delta"),
+        (
+            "oracle",
+            "'oracle' is no destination. Set it to one of duckdb, postgres, ducklake, delta",
+        ),
         ("filesystem", "rows are not merged there"),
     ],
 )
