@@ -132,17 +132,18 @@ class Deployment:
         state = ask(STATE, selector=here)["scheduleOrError"]["scheduleState"]["id"]
         assert "PythonError" not in str(ask(STOP, id=state))
 
-    def hangs(self, seconds: float = 300) -> None:
-        """The API does not answer the second page of a resource any more, or for a while."""
+    def run_that_hangs(self, rows: int, *, minute: int, seconds: float = 300, **tags: str) -> str:
+        """A run in which the API, that has so many rows of that minute, stops to answer."""
+        at = f"2026-11-23T10:{minute:02}:00Z"
+        self.api.rows |= {AGENTS: agents(rows, total_talk_time=minute, current_timestamp=at)}
         self.api.requests.clear()
         self.api.always(AGENTS, hang(seconds), at_offset=99)
-
-    def waits_for_the_api_to_hang(self) -> None:
+        run = self.launch(tags={f"dagster/{name}": value for name, value in tags.items()})
+        second = (AGENTS, "99")
         wait_until(
-            lambda: (
-                (AGENTS, "99") in {(r.resource, r.query.get("offset")) for r in self.api.requests}
-            )
+            lambda: second in {(r.resource, r.query.get("offset")) for r in self.api.requests}
         )
+        return run
 
     def loading_process(self) -> int:
         """The one process that loads, of those that keep other loads of a resource away."""
@@ -253,12 +254,7 @@ def test_workers_that_are_warm_load_what_is_new(deployment: Deployment) -> None:
 
 def test_a_worker_that_dies_in_the_middle_of_a_load_is_replaced(deployment: Deployment) -> None:
     """Its machine loses power; another one does the step again, and the run ends well."""
-    deployment.api.rows |= {
-        AGENTS: agents(180, total_talk_time=6, current_timestamp="2026-11-23T10:06:00Z")
-    }
-    deployment.hangs()
-    run = deployment.launch()
-    deployment.waits_for_the_api_to_hang()
+    run = deployment.run_that_hangs(180, minute=6)
     [first] = deployment.steps(run)[AGENTS][0]
     [dying] = [worker for worker in deployment.workers if worker.name == first]
     dying.kill()
@@ -271,12 +267,7 @@ def test_a_worker_that_dies_in_the_middle_of_a_load_is_replaced(deployment: Depl
 
 def test_a_process_of_a_worker_that_dies_is_replaced_at_once(deployment: Deployment) -> None:
     """As when memory runs out: the worker gives the step back itself."""
-    deployment.api.rows |= {
-        AGENTS: agents(185, total_talk_time=8, current_timestamp="2026-11-23T10:07:00Z")
-    }
-    deployment.hangs()
-    run = deployment.launch()
-    deployment.waits_for_the_api_to_hang()
+    run = deployment.run_that_hangs(185, minute=7)
     process = deployment.loading_process()
     deployment.api.heal()
     os.kill(process, signal.SIGKILL)
@@ -287,12 +278,7 @@ def test_a_process_of_a_worker_that_dies_is_replaced_at_once(deployment: Deploym
 
 def test_a_run_whose_process_dies_is_begun_again(deployment: Deployment) -> None:
     """It is marked as failed, and a retry does what was not done."""
-    deployment.api.rows |= {
-        AGENTS: agents(190, total_talk_time=7, current_timestamp="2026-11-23T10:07:00Z")
-    }
-    deployment.hangs()
-    run = deployment.launch()
-    deployment.waits_for_the_api_to_hang()
+    run = deployment.run_that_hangs(190, minute=8)
     os.kill(deployment.automation.process_of(run), signal.SIGKILL)
     wait_until(lambda: deployment.status(run) == "FAILURE")
     deployment.api.heal()
@@ -303,9 +289,7 @@ def test_a_run_whose_process_dies_is_begun_again(deployment: Deployment) -> None
 
 def test_a_step_that_comes_back_after_its_run_ended_loads_nothing(deployment: Deployment) -> None:
     """The broker gives the step of a dead worker to another one, whatever became of the run."""
-    deployment.hangs()
-    run = deployment.launch(tags={"dagster/max_retries": "0"})
-    deployment.waits_for_the_api_to_hang()
+    run = deployment.run_that_hangs(195, minute=9, max_retries="0")
     os.kill(deployment.automation.process_of(run), signal.SIGKILL)
     wait_until(lambda: deployment.status(run) == "FAILURE")
     [first] = deployment.steps(run)[AGENTS][0]
@@ -319,12 +303,7 @@ def test_a_step_that_comes_back_after_its_run_ended_loads_nothing(deployment: De
 
 def test_a_broker_that_is_restarted_loses_no_step(deployment: Deployment) -> None:
     """Steps that are worked on, and those that wait, are done; the next run is like any other."""
-    deployment.api.rows |= {
-        AGENTS: agents(200, total_talk_time=9, current_timestamp="2026-11-23T10:08:00Z")
-    }
-    deployment.hangs(8)
-    run = deployment.launch()
-    deployment.waits_for_the_api_to_hang()
+    run = deployment.run_that_hangs(200, minute=10, seconds=8)
     deployment.broker.stop()
     time.sleep(3)
     deployment.broker.start()
