@@ -87,11 +87,7 @@ def _build_asset(
         analytics_api: AnalyticsApi,
         warehouse: Warehouse,
     ) -> Iterator[dg.MaterializeResult[Any]]:
-        if context.run.is_finished:
-            raise RunEndedError(
-                f"{resource.name}: run {context.run_id} ended before this step was begun again. "
-                "Nothing was read or written, and there is nothing to do: other runs load it."
-            )
+        _check_run_goes_on(context)
         # With it come Arrow and DuckDB, which a code location need not load.
         from analytics_dagster.loading import load
 
@@ -104,6 +100,7 @@ def _build_asset(
                 full_refresh=config.mode == "full_refresh",
                 allow_shrink=config.allow_shrink,
                 made_up=made_up,
+                before_writing=lambda: _check_run_goes_on(context),
             )
         metadata = load_metadata(resource, loaded, transport.traffic)
         if made_up:
@@ -112,6 +109,16 @@ def _build_asset(
         yield dg.MaterializeResult(asset_key=key_of(resource.name), metadata=metadata)
 
     return materialize
+
+
+def _check_run_goes_on(context: dg.AssetExecutionContext) -> None:
+    """A worker on another machine is not told that its run was cancelled, or died."""
+    run = context.instance.get_run_by_id(context.run.run_id)
+    if run and (run.is_finished or run.status is dg.DagsterRunStatus.CANCELING):
+        raise RunEndedError(
+            f"Run {run.run_id} is {run.status.value}, and this step of it was not done. "
+            "Nothing was written, and there is nothing to do: other runs load it."
+        )
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ def delta_settings() -> DeltaSettings:
     if find_spec("deltalake") is None or find_spec("s3fs") is None:
         raise SettingError(
             "Delta tables are the destination, and the libraries for them are not installed. "
-            'Install them: pip install "analytics-dagster[delta]"'
+            'Install them: pip install -e ".[delta]"'
         )
     from dlt.common.libs.deltalake import deltalake_storage_options
 

@@ -25,8 +25,9 @@ from analytics_dagster.scratch import connect
 if TYPE_CHECKING:
     from deltalake import DeltaTable
 
+_COLOURS = re.compile(r"\x1b\[[\d;]*m")
 # What S3 answers; else the innermost error, which stands last.
-_SAID = re.compile(r"<Code>(\w+)</Code>|([^\n\x1b]*)$")
+_SAID = re.compile(r"<Code>(\w+)</Code>|([^\n]*)$")
 
 
 def opened(settings: DeltaSettings, table: str) -> DeltaTable | None:
@@ -43,7 +44,7 @@ def opened(settings: DeltaSettings, table: str) -> DeltaTable | None:
     except TableNotFoundError:
         return None
     except (DeltaError, OSError) as error:
-        found = _SAID.search(str(error).strip())
+        found = _SAID.search(_COLOURS.sub("", str(error)).strip())
     said = "".join(filter(None, found.groups())) if found else ""
     raise WarehouseConnectionError(
         f"{settings.uri(table)} cannot be read: {said.strip().rstrip('.')}. Nothing was changed. "

@@ -31,7 +31,7 @@ _HOW_STORAGE = (
 )
 # What dlt does with DuckDB 1.5 it cannot do with 2.0, and the packages are for one version each.
 _VERSION = "1.5."
-_INSTALL = 'Install what it needs: pip install "analytics-dagster[ducklake]"'
+_INSTALL = 'Install what it needs: pip install -e ".[ducklake]"'
 
 
 @configspec

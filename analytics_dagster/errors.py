@@ -19,7 +19,7 @@
     │   ├── FieldCollisionError   two fields of the API would share one column
     │   ├── TooManyRejectedError  more rows were rejected than a load may lack
     │   └── ShrunkenError         a full refresh would leave far fewer rows than there are
-    ├── RunEndedError             a step of a run that has ended; nothing was read or written
+    ├── RunEndedError             a step of a run that has ended; nothing was written
     └── WarehouseError            existing rows are as they were
         ├── WarehousePathError    the DuckDB file, or the folder or bucket of a lake
         ├── WarehouseConnectionError  no Postgres, no bucket, or not for these credentials
@@ -135,7 +135,7 @@ class ShrunkenError(ContractError):
 
 
 class RunEndedError(AnalyticsError):
-    """A step was begun, or begun again, after its run had ended."""
+    """A step was still to be done, or begun again, when its run had been cancelled or had ended."""
 
 
 class WarehouseError(AnalyticsError):

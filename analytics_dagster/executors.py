@@ -69,5 +69,5 @@ def build_executor(warehouse: Warehouse) -> dg.ExecutorDefinition:
         pass
     raise SettingError(
         f"{EXECUTOR_VARIABLE}={name}, and its library is not installed. Install it: "
-        f'pip install "analytics-dagster[{name}]"'
+        f'pip install -e ".[{name}]"'
     )

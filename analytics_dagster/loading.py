@@ -10,7 +10,7 @@ has changed nothing, and the last step is one transaction a table.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -54,7 +54,7 @@ class Loaded:
     deleted: int | None
 
 
-def load(  # noqa: PLR0913  three of them have defaults
+def load(  # noqa: PLR0913  four of them have defaults
     resource: Resource,
     transport: Transport,
     warehouse: Warehouse,
@@ -62,12 +62,14 @@ def load(  # noqa: PLR0913  three of them have defaults
     full_refresh: bool = False,
     allow_shrink: bool = False,
     made_up: bool = False,
+    before_writing: Callable[[], None] = lambda: None,
 ) -> Loaded:
     """Reads what is new of a resource and merges it into its table.
 
     A full refresh reads everything and replaces the table, also by far fewer rows when it is
     `allow_shrink`.
-    `made_up` rows are the sandbox's: real ones replace them in any mode.
+    `made_up` rows are the sandbox's: real ones replace them in any mode. What `before_writing`
+    raises keeps the rows as they were.
 
     Raises:
         AnalyticsError: nothing was changed; the kind says why.
@@ -115,6 +117,7 @@ def load(  # noqa: PLR0913  three of them have defaults
                     source = landed_source(resource, landed, state, replaces=before.replaces)
                     pipeline.extract(source, loader_file_format=database.file_format)
                     pipeline.normalize()
+                    before_writing()
                     check_alone()
                     pipeline.load().raise_on_failed_jobs()
             with Table.opened(resource, database, destination) as table:

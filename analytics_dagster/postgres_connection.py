@@ -50,8 +50,10 @@ def checked(found: PostgresCredentials | None, how: str) -> PostgresCredentials:
     """
     if found is None or not (found.host and found.username and found.database):
         raise WarehouseConnectionError(f"There are no whole credentials for Postgres. {how}")
-    if "@" in found.host:
-        raise WarehouseConnectionError(f"The credentials for Postgres have two @ in them. {how}")
+    if "@" in found.host + found.database:
+        raise WarehouseConnectionError(
+            f"The credentials for Postgres have two @ in them, or a sign that ends a part. {how}"
+        )
     return found
 
 
@@ -69,7 +71,7 @@ def connected(to: PostgresCredentials, variable: str) -> Iterator[Connection]:
         extra = variable.split("__")[1].lower()
         raise SettingError(
             f"{variable} names a Postgres server, and the library psycopg2 is not installed. "
-            f'Install it: pip install "analytics-dagster[{extra}]"'
+            f'Install it: pip install -e ".[{extra}]"'
         )
     connection = _connection(to, variable)
     try:

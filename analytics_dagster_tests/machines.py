@@ -7,7 +7,6 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -88,7 +87,6 @@ class Machine:
 
     def _environment(self) -> dict[str, str]:
         return {
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "HOME": str(self._place / "home"),
             "TMPDIR": str(self._place / "tmp"),
             "DAGSTER_HOME": str(self._place / "dagster"),

@@ -61,7 +61,7 @@ def test_a_library_that_is_missing_is_named_with_the_command_that_installs_it(
     """Before the API is asked."""
     monkeypatch.setitem(sys.modules, library, None)
     run = on_s3.run(AGENTS)
-    assert 'pip install "analytics-dagster[delta]"' in run.error
+    assert 'pip install -e ".[delta]"' in run.error
     assert api.requests == []
 
 

@@ -20,6 +20,9 @@ from analytics_dagster_tests.test_definitions import ROOT
 
 DEPLOY = ROOT / "deploy"
 UNITS = sorted(DEPLOY.glob("*/*.service"))
+needs_systemd = pytest.mark.skipif(
+    not shutil.which("systemd-analyze"), reason="systemd is not installed here"
+)
 
 
 def settings(file: str) -> Any:
@@ -68,7 +71,7 @@ def test_a_worker_is_never_given_a_step_that_another_one_may_still_do() -> None:
     assert AnalyticsApi().resource_timeout < LONGEST_RUN.total_seconds()
 
 
-@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not installed here")
+@needs_systemd
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
 def test_systemd_takes_the_units(unit: Path, tmp_path: Path) -> None:
     """It knows every key; nothing is wrong but that the project is not in /opt here."""
@@ -82,6 +85,17 @@ def test_systemd_takes_the_units(unit: Path, tmp_path: Path) -> None:
     )
     odd = [line for line in done.stderr.splitlines() if unit.name in line or ".conf" in line]
     assert all("is not executable: No such file" in line for line in odd), odd
+
+
+@needs_systemd
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+def test_a_unit_that_is_enabled_starts_with_the_machine(unit: Path, tmp_path: Path) -> None:
+    """`systemctl enable` makes it a part of what a machine starts."""
+    system = tmp_path / "etc" / "systemd" / "system"
+    system.mkdir(parents=True)
+    shutil.copy(unit, system)
+    subprocess.run(["systemctl", f"--root={tmp_path}", "enable", unit.stem], check=True)
+    assert (system / "multi-user.target.wants" / unit.name).is_symlink()
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)

@@ -41,7 +41,7 @@ from analytics_dagster_tests.warehouses import (
     ready,
 )
 
-INSTALL = 'pip install "analytics-dagster[ducklake]"'
+INSTALL = 'pip install -e ".[ducklake]"'
 
 
 __all__ = ["small_disk"]  # a fixture

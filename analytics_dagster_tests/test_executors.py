@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
+import dagster as dg
 import pytest
 
 from analytics_dagster.errors import SettingError
 from analytics_dagster.executors import build_executor
 from analytics_dagster.warehouse import Warehouse
-from analytics_dagster_tests.conftest import Checkout, agents
-from analytics_dagster_tests.fake_api import FakeApi
+from analytics_dagster_tests.conftest import Checkout, Project, agents
+from analytics_dagster_tests.fake_api import Exchange, FakeApi, delay, fault
 from analytics_dagster_tests.postgres_server import PostgresServer
-from analytics_dagster_tests.warehouses import ALL, CREDENTIALS
+from analytics_dagster_tests.warehouses import AGENTS, ALL, CREDENTIALS
 
 
 @pytest.mark.parametrize(
@@ -56,7 +58,7 @@ def test_a_library_that_is_missing_is_named_with_the_command_that_installs_it(
     monkeypatch.setenv("ANALYTICS_EXECUTOR", name)
     monkeypatch.setenv("ANALYTICS_DESTINATION", "postgres")
     monkeypatch.setitem(sys.modules, f"dagster_{library}", None)
-    with pytest.raises(SettingError, match=rf'pip install "analytics-dagster\[{name}\]"'):
+    with pytest.raises(SettingError, match=rf'pip install -e "\.\[{name}\]"'):
         build_executor(Warehouse())
 
 
@@ -91,3 +93,30 @@ def test_celery_without_a_broker_says_which_variable_to_set(checkout: Checkout) 
     done = checkout.run("dagster job execute -m analytics_dagster.definitions -j incremental_load")
     assert done.returncode != 0
     assert "CELERY_BROKER_URL" in done.stderr
+
+
+@fault
+def answer_when_cancelled(exchange: Exchange, instance: dg.DagsterInstance) -> None:
+    """Somebody cancels the run; then the API answers honestly."""
+    [run] = instance.get_runs()
+    instance.report_run_canceled(run)
+    delay(0)(exchange)
+
+
+@pytest.mark.parametrize("mode", ["incremental", "full_refresh"])
+def test_a_run_that_was_cancelled_writes_nothing_more(
+    project: Project, api: FakeApi, tmp_path: Path, mode: str
+) -> None:
+    """A worker on another machine goes on to read; nobody tells it that the run is over."""
+    api.rows[AGENTS] = agents(250)
+    project.points_at(api)
+    assert project.run(AGENTS).success
+    api.rows[AGENTS] = agents(260, total_talk_time=7)
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        api.on(AGENTS, answer_when_cancelled(instance), at_offset=198)
+        run = project.run(AGENTS, config={"mode": mode}, instance=instance)
+    assert "RunEndedError" in run.error
+    assert "is CANCELED" in run.error
+    rows = project.query(f"SELECT count(*), max(total_talk_time) FROM {AGENTS}")
+    assert rows == [(250, 90)]
+    assert project.run(AGENTS).success

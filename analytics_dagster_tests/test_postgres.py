@@ -38,7 +38,7 @@ def test_a_library_that_is_missing_is_named_with_the_command_that_installs_it(
     """Before the API is asked."""
     monkeypatch.setitem(sys.modules, "psycopg2", None)
     run = postgres.run(AGENTS)
-    assert 'pip install "analytics-dagster[postgres]"' in run.error
+    assert 'pip install -e ".[postgres]"' in run.error
     assert api.requests == []
 
 
@@ -51,9 +51,10 @@ def test_a_library_that_is_missing_is_named_with_the_command_that_installs_it(
         ("postgresql://loader:s3cr3t@127.0.0.1:{port}/postgres", "password authentication failed"),
         ("postgresql://nobody:s3cr3t@127.0.0.1:{port}/postgres", "password authentication failed"),
         ("postgresql://loader:s3cr3t@s3cr@127.0.0.1:{port}/postgres", "two @"),
+        ("postgresql://loader:a@b/s3cr3t@127.0.0.1:{port}/postgres", "two @"),
         ("postgresql://loader:s3cr%25t%2Fpass%20word@127.0.0.1:{port}/gone", "does not exist"),
     ],
-    ids=["missing", "no URL", "unreachable", "password", "user", "two @", "database"],
+    ids=["missing", "no URL", "unreachable", "password", "user", "two @", "a slash", "database"],
 )
 def test_credentials_that_do_not_work_are_told_without_the_password(
     postgres: PostgresProject,

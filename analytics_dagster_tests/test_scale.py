@@ -92,6 +92,13 @@ def units(folder: Path, ports: dict[str, int]) -> dict[str, str]:
     return made
 
 
+def path_of_the_units() -> str:
+    """Where their processes look for programs."""
+    common = (DEPLOY / "server" / "analytics-.service.d" / "common.conf").read_text()
+    [path] = re.findall(r"^Environment=PATH=(.*)$", common, re.MULTILINE)
+    return str(path).replace("/opt/analytics/.venv/bin", str(Path(sys.executable).parent))
+
+
 @dataclass
 class Deployment:
     """A server and two workers, seen by GraphQL, and what they load from and into."""
@@ -198,6 +205,7 @@ def deployment(
         for name in ALL:
             api.always(name, delay(1))
         settings = {
+            "PATH": path_of_the_units(),
             "ANALYTICS_API_BASE_URL": api.base_url,
             "ANALYTICS_API_KEY": api.key,
             "ANALYTICS_DESTINATION": "postgres",
