@@ -6,8 +6,8 @@ connections, failures, gate, transport, envelope, read_ahead, paginators, pages,
 sql, scratch, landing, description, source, resources, database, file_lock, duckdb_warehouse,
 csv_files, postgres_copying, postgres_connection, postgres_lock, postgres_warehouse,
 ducklake_settings, ducklake_catalog, ducklake_files, ducklake_attaching, ducklake_warehouse,
-delta_settings, delta_tables, delta_writing, delta_warehouse, warehouse, working_folder, table,
-comparison, load_errors, loading, metadata, timetable, assets, verdicts, table_checks, load_checks,
-checks, jobs, in_flight, schedules, changes, sensors, run_failures, webhook, alerts, executors,
-definitions.
+copied_tables, delta_settings, delta_tables, delta_writing, delta_warehouse, other_settings,
+other_warehouse, warehouse, working_folder, table, comparison, load_errors, loading, metadata,
+timetable, assets, verdicts, table_checks, load_checks, checks, jobs, in_flight, schedules, changes,
+sensors, run_failures, webhook, alerts, executors, definitions.
 """

@@ -38,11 +38,17 @@ class Question:
 class Database(Protocol):
     """The database of a warehouse; the tables are in its dataset `analytics`.
 
-    `setting` is the variable that says which one it is, and `file_format` what it loads.
+    `file_format` is what it loads.
     """
 
-    kind: ClassVar[str]
-    setting: ClassVar[str]
+    @property
+    def kind(self) -> str:
+        """What it is, as a setting names it."""
+
+    @property
+    def setting(self) -> str:
+        """The variable that says which one it is."""
+
     file_format: ClassVar[Literal["parquet", "csv"]]
 
     def place(self) -> str:

@@ -8,19 +8,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-import dlt
-from dlt.destinations.impl.duckdb.configuration import DuckDbCredentials
 from dlt.destinations.sql_client import SqlClientBase
 
 from analytics_dagster.api_spec import REJECTED_ROWS
-from analytics_dagster.database import dlt_client
+from analytics_dagster.copied_tables import empty_dataset
 from analytics_dagster.delta_settings import CREDENTIALS_VARIABLE, PLACE_VARIABLE, DeltaSettings
 from analytics_dagster.errors import OverlapError, WarehouseConnectionError
-from analytics_dagster.scratch import connect
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -70,12 +65,7 @@ def check_version(table: DeltaTable, expected: int) -> None:
 @contextmanager
 def asked(settings: DeltaSettings, resource: str, memory_mb: int) -> Iterator[SqlClientBase[Any]]:
     """A DuckDB with the tables of a resource as they are when the block begins."""
-    with (
-        TemporaryDirectory() as folder,
-        connect(Path(folder), memory_mb) as connection,
-        dlt_client(dlt.destinations.duckdb(DuckDbCredentials(connection)), resource) as client,
-    ):
-        client.create_dataset()
+    with empty_dataset(resource, memory_mb) as client:
         for name in (resource, REJECTED_ROWS):
             if table := opened(settings, name):
                 client.native_connection.register(f"{name}_rows", table.to_pyarrow_dataset())

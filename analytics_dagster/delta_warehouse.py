@@ -6,15 +6,14 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
-from tempfile import gettempdir
 from typing import Any, ClassVar, Literal
 
 from dlt.destinations.sql_client import SqlClientBase
 
 from analytics_dagster import file_lock
 from analytics_dagster.api_spec import REJECTED_ROWS
+from analytics_dagster.copied_tables import answered
 from analytics_dagster.database import AnyDestination, Question
 from analytics_dagster.delta_settings import PLACE_VARIABLE, DeltaSettings, delta_settings
 from analytics_dagster.delta_tables import asked, opened
@@ -112,8 +111,7 @@ class DeltaWarehouse:
         scratch: Scratch,  # noqa: ARG002  nothing has to be copied
     ) -> int:
         """The number that answers a question, found in the files of the table."""
-        [[number]] = client.execute_sql(question.query.replace("{table}", table)) or [[0]]
-        return int(number)
+        return answered(question, client, table)
 
     def _alone(self, settings: DeltaSettings, name: str) -> AbstractContextManager[None]:
         how = f"Set {PLACE_VARIABLE} to a folder that exists and that you may write."
@@ -125,5 +123,4 @@ class DeltaWarehouse:
 def _lock(settings: DeltaSettings, name: str) -> Path:
     if settings.folder:
         return settings.folder / f"{name}.lock"
-    place = sha256(settings.url.encode()).hexdigest()[:12]
-    return Path(gettempdir()) / f"analytics_dagster_{place}.{name}.lock"
+    return file_lock.elsewhere(settings.url, name)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
+from tempfile import gettempdir
 
 from filelock import FileLock, Timeout
 
@@ -64,3 +66,9 @@ def is_held(file: Path) -> bool:
             return False
     except Timeout:
         return True
+
+
+def elsewhere(place: str, name: str) -> Path:
+    """The file of a lock for a place that is in no folder of this machine."""
+    hashed = sha256(place.encode()).hexdigest()[:12]
+    return Path(gettempdir()) / f"analytics_dagster_{hashed}.{name}.lock"

@@ -13,6 +13,7 @@ from pydantic import Field
 from analytics_dagster.database import AnyDestination, Database
 from analytics_dagster.duckdb_warehouse import PATH_VARIABLE, DuckDbWarehouse
 from analytics_dagster.errors import SettingError
+from analytics_dagster.other_settings import is_of_dlt, lacks, other_destination, tell
 
 DESTINATION_VARIABLE = "ANALYTICS_DESTINATION"
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
@@ -30,8 +31,8 @@ class Warehouse(dg.ConfigurableResource[None]):
 
     destination: str = Field(
         default="",
-        description=f"One of {', '.join(_KINDS)}. Empty: {DESTINATION_VARIABLE}, and when that is "
-        f"unset {_KINDS[0]}.",
+        description=f"One of {', '.join(_KINDS)}, or another one of dlt's. Empty: "
+        f"{DESTINATION_VARIABLE}, and when that is unset {_KINDS[0]}.",
     )
     duckdb_path: str = Field(
         default="",
@@ -68,10 +69,15 @@ class Warehouse(dg.ConfigurableResource[None]):
                 "there, so that they come twice, and a reader sees a table that is replaced in "
                 "the middle of it. Set it to delta: Delta tables in the same folder or bucket."
             )
-        if kind not in _KINDS:
+        if kind not in _KINDS and not is_of_dlt(kind):
             raise SettingError(
                 f"{DESTINATION_VARIABLE}={kind!r} is no destination. Set it to one of "
                 f"{', '.join(_KINDS)}, or unset it to use {_KINDS[0]}."
+            )
+        if kind not in _KINDS and (lacked := lacks(kind)):
+            raise SettingError(
+                f"{DESTINATION_VARIABLE}={kind!r} cannot {lacked}, as dlt says, and a load has to. "
+                f"Set it to one of {', '.join(_KINDS)}, or unset it to use {_KINDS[0]}."
             )
         return kind
 
@@ -93,11 +99,18 @@ class Warehouse(dg.ConfigurableResource[None]):
             from analytics_dagster.delta_warehouse import DeltaWarehouse
 
             return DeltaWarehouse(self.overlap_timeout, self.memory_mb)
+        if self.kind() not in _KINDS:
+            from analytics_dagster.other_warehouse import OtherWarehouse
+
+            return OtherWarehouse(self.kind(), self.overlap_timeout, self.memory_mb)
         return DuckDbWarehouse(self.path(), self.lock_timeout, self.overlap_timeout, self.memory_mb)
 
     def description(self) -> AnyDestination:
         """The kind of destination, before it is opened: its own settings are not looked at."""
-        return _DESTINATIONS[self.kind()]()
+        if (kind := self.kind()) in _DESTINATIONS:
+            return _DESTINATIONS[kind]()
+        tell(kind)
+        return other_destination(kind)
 
     def path(self) -> Path:
         """The absolute path of the DuckDB file.

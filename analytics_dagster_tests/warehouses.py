@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -165,7 +166,38 @@ class DuckLakeProject(Project):
     edit = query
 
 
-AnyProject = DuckDbProject | PostgresProject | DuckLakeProject | DeltaProject
+class SqliteProject(Project):
+    """The project on another destination of dlt's: SQLite files, by SQLAlchemy."""
+
+    setting, place = "DESTINATION__SQLALCHEMY__CREDENTIALS", "sqlalchemy"
+
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__(path, monkeypatch)
+        self._set("ANALYTICS_DESTINATION", "sqlalchemy")
+        self._set(self.setting, f"sqlite:///{path}")
+
+    @property
+    def tables(self) -> Path:
+        """The file of the tables: dlt makes one of its own for each dataset."""
+        return self.path.with_name(f"{self.path.stem}__analytics{self.path.suffix}")
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+            connection.execute("ATTACH ? AS analytics", [str(self.tables)])
+            return connection.execute(sql).fetchall()
+
+    def edit(self, sql: str) -> None:
+        """Somebody works on the tables by hand; SQLite adds no NOT NULL to a column."""
+        words = sql.split()
+        if words[-3:] == ["SET", "NOT", "NULL"]:
+            sql = (
+                f"CREATE TRIGGER analytics.refused BEFORE INSERT ON {words[2]} "
+                f"WHEN NEW.{words[5]} IS NULL BEGIN SELECT RAISE(ABORT, 'NOT NULL'); END"
+            )
+        self.query(sql)
+
+
+AnyProject = DuckDbProject | PostgresProject | DuckLakeProject | DeltaProject | SqliteProject
 
 
 def ready(project: AnyProject, api: FakeApi) -> AnyProject:
