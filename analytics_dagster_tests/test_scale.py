@@ -39,6 +39,8 @@ HASTE = {
     "task_time_limit: 3300": "task_time_limit: 20",
     "visibility_timeout: 3600": "visibility_timeout: 25",
 }
+# A worker looks every 100 seconds for what another one left.
+REDELIVERY = 300
 UNITS = (
     *("server/analytics-code", "server/analytics-daemon", "server/analytics-webserver"),
     "celery/analytics-worker",
@@ -173,7 +175,7 @@ class Deployment:
 
     def ends_well(self, run: str) -> None:
         with suppress(AssertionError):
-            wait_until(lambda: self.status(run) in {"SUCCESS", "FAILURE", "CANCELED"}, 180)
+            wait_until(lambda: self.status(run) in {"SUCCESS", "FAILURE", "CANCELED"}, REDELIVERY)
         assert self.status(run) == "SUCCESS", f"{self.events(run)}\n{self.logs()}"
 
     def table_is_that_of_the_api(self) -> None:
@@ -305,7 +307,7 @@ def test_a_step_that_comes_back_after_its_run_ended_loads_nothing(deployment: De
     dying.kill()
     dying.start()
     deployment.api.heal()
-    wait_until(lambda: len(deployment.steps(run)[AGENTS][0]) == 2)
+    wait_until(lambda: len(deployment.steps(run)[AGENTS][0]) == 2, REDELIVERY)
     wait_until(lambda: "RunEndedError" in deployment.events(run))
 
 
