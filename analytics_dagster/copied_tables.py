@@ -12,7 +12,7 @@ import dlt
 from dlt.destinations.impl.duckdb.configuration import DuckDbCredentials
 from dlt.destinations.sql_client import SqlClientBase
 
-from analytics_dagster.database import Question, dlt_client
+from analytics_dagster.database import dlt_client
 from analytics_dagster.scratch import connect
 
 
@@ -26,9 +26,3 @@ def empty_dataset(resource: str, memory_mb: int) -> Iterator[SqlClientBase[Any]]
     ):
         client.create_dataset()
         yield client
-
-
-def answered(question: Question, client: SqlClientBase[Any], table: str) -> int:
-    """The number that answers a question about a table that DuckDB has."""
-    [[number]] = client.execute_sql(question.query.replace("{table}", table)) or [[0]]
-    return int(number)

@@ -113,3 +113,9 @@ def dlt_client(destination: AnyDestination, schema: str) -> Iterator[SqlClientBa
     """A connection of dlt's to the dataset, while the block runs."""
     with dlt.dataset(destination, DATASET, dlt.Schema(schema)).sql_client as client:
         yield client
+
+
+def answered(question: Question, client: SqlClientBase[Any], table: str) -> int:
+    """The number that answers a question about a table that DuckDB has."""
+    [[number]] = client.execute_sql(question.query.replace("{table}", table)) or [[0]]
+    return int(number)

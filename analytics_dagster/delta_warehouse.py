@@ -13,8 +13,7 @@ from dlt.destinations.sql_client import SqlClientBase
 
 from analytics_dagster import file_lock
 from analytics_dagster.api_spec import REJECTED_ROWS
-from analytics_dagster.copied_tables import answered
-from analytics_dagster.database import AnyDestination, Question
+from analytics_dagster.database import AnyDestination, Question, answered
 from analytics_dagster.delta_settings import PLACE_VARIABLE, DeltaSettings, delta_settings
 from analytics_dagster.delta_tables import asked, opened
 from analytics_dagster.scratch import Scratch

@@ -17,7 +17,7 @@ from dlt.destinations.impl.duckdb.configuration import DuckDbCredentials
 from dlt.destinations.sql_client import SqlClientBase
 
 from analytics_dagster import file_lock, scratch
-from analytics_dagster.database import DATASET, AnyDestination, Question, dlt_client
+from analytics_dagster.database import DATASET, AnyDestination, Question, answered, dlt_client
 from analytics_dagster.errors import WarehouseLockedError, WarehousePathError
 from analytics_dagster.full_disk import full_disk
 from analytics_dagster.progress import LOGGER
@@ -119,8 +119,7 @@ class DuckDbWarehouse:
         scratch: Scratch,  # noqa: ARG002  nothing has to be copied
     ) -> int:
         """The number that answers a question, found where the table is."""
-        [[number]] = client.execute_sql(question.query.replace("{table}", table)) or [[0]]
-        return int(number)
+        return answered(question, client, table)
 
     def _attach(self, connection: duckdb.DuckDBPyConnection, give_up_at: float) -> None:
         path = self.path

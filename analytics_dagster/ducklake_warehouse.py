@@ -14,7 +14,7 @@ import duckdb
 from dlt.destinations.sql_client import SqlClientBase
 from dotenv import load_dotenv
 
-from analytics_dagster.database import DATASET, AnyDestination, Question, dlt_client
+from analytics_dagster.database import DATASET, AnyDestination, Question, answered, dlt_client
 from analytics_dagster.ducklake_catalog import Catalog
 from analytics_dagster.ducklake_files import file_errors, folder
 from analytics_dagster.ducklake_settings import CATALOG_VARIABLE, credentials
@@ -124,5 +124,4 @@ class DuckLakeWarehouse:
         scratch: Scratch,  # noqa: ARG002  nothing has to be copied
     ) -> int:
         """The number that answers a question, found where the lake is attached."""
-        [[number]] = client.execute_sql(question.query.replace("{table}", table)) or [[0]]
-        return int(number)
+        return answered(question, client, table)

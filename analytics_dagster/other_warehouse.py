@@ -20,8 +20,8 @@ from dlt.destinations.sql_client import SqlClientBase
 
 from analytics_dagster import file_lock
 from analytics_dagster.api_spec import REJECTED_ROWS
-from analytics_dagster.copied_tables import answered, empty_dataset
-from analytics_dagster.database import DATASET, AnyDestination, Question, dlt_client
+from analytics_dagster.copied_tables import empty_dataset
+from analytics_dagster.database import DATASET, AnyDestination, Question, answered, dlt_client
 from analytics_dagster.errors import WarehouseConnectionError
 from analytics_dagster.other_settings import location, other_destination, variable
 from analytics_dagster.scratch import Scratch
