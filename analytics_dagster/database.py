@@ -115,7 +115,22 @@ def dlt_client(destination: AnyDestination, schema: str) -> Iterator[SqlClientBa
         yield client
 
 
-def answered(question: Question, client: SqlClientBase[Any], table: str) -> int:
-    """The number that answers a question about a table that DuckDB has."""
-    [[number]] = client.execute_sql(question.query.replace("{table}", table)) or [[0]]
-    return int(number)
+class AskedByDuckDb:
+    """The part of a `Database` whose tables, or copies of them, a DuckDB has."""
+
+    file_format: ClassVar[Literal["parquet", "csv"]] = "parquet"
+
+    def load_file(self, file: Path, scratch: Scratch) -> Path:  # noqa: ARG002  it is loaded as it is
+        """The file itself."""
+        return file
+
+    def answer(
+        self,
+        question: Question,
+        client: SqlClientBase[Any],
+        table: str,
+        scratch: Scratch,  # noqa: ARG002  nothing has to be copied
+    ) -> int:
+        """The number that answers a question, found where the table is."""
+        [[number]] = client.execute_sql(question.query.replace("{table}", table)) or [[0]]
+        return int(number)

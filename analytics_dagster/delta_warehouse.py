@@ -7,21 +7,20 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from dlt.destinations.sql_client import SqlClientBase
 
 from analytics_dagster import file_lock
 from analytics_dagster.api_spec import REJECTED_ROWS
-from analytics_dagster.database import AnyDestination, Question, answered
+from analytics_dagster.database import AnyDestination, AskedByDuckDb
 from analytics_dagster.delta_settings import PLACE_VARIABLE, DeltaSettings, delta_settings
 from analytics_dagster.delta_tables import asked, opened
-from analytics_dagster.scratch import Scratch
 from analytics_dagster.sql import literal
 
 
 @dataclass(frozen=True)
-class DeltaWarehouse:
+class DeltaWarehouse(AskedByDuckDb):
     """Delta tables; see `database.Database` for the methods. Times are in seconds.
 
     `versions` are those of the tables when a load of them began.
@@ -29,7 +28,6 @@ class DeltaWarehouse:
 
     kind: ClassVar[str] = "delta"
     setting: ClassVar[str] = PLACE_VARIABLE
-    file_format: ClassVar[Literal["parquet", "csv"]] = "parquet"
 
     overlap_timeout: float
     memory_mb: int
@@ -97,20 +95,6 @@ class DeltaWarehouse:
     ) -> AbstractContextManager[SqlClientBase[Any]]:
         """A DuckDB that reads the tables as they are now."""
         return asked(delta_settings(), resource, self.memory_mb)
-
-    def load_file(self, file: Path, scratch: Scratch) -> Path:  # noqa: ARG002  it is loaded as it is
-        """The file itself."""
-        return file
-
-    def answer(
-        self,
-        question: Question,
-        client: SqlClientBase[Any],
-        table: str,
-        scratch: Scratch,  # noqa: ARG002  nothing has to be copied
-    ) -> int:
-        """The number that answers a question, found in the files of the table."""
-        return answered(question, client, table)
 
     def _alone(self, settings: DeltaSettings, name: str) -> AbstractContextManager[None]:
         how = f"Set {PLACE_VARIABLE} to a folder that exists and that you may write."

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import dlt
 import duckdb
@@ -17,11 +17,10 @@ from dlt.destinations.impl.duckdb.configuration import DuckDbCredentials
 from dlt.destinations.sql_client import SqlClientBase
 
 from analytics_dagster import file_lock, scratch
-from analytics_dagster.database import DATASET, AnyDestination, Question, answered, dlt_client
+from analytics_dagster.database import DATASET, AnyDestination, AskedByDuckDb, dlt_client
 from analytics_dagster.errors import WarehouseLockedError, WarehousePathError
 from analytics_dagster.full_disk import full_disk
 from analytics_dagster.progress import LOGGER
-from analytics_dagster.scratch import Scratch
 from analytics_dagster.sql import literal, quoted
 
 # Without a name of its own the file analytics.duckdb would be the catalog `analytics`, and
@@ -31,12 +30,11 @@ PATH_VARIABLE = "ANALYTICS_DUCKDB_PATH"
 
 
 @dataclass(frozen=True)
-class DuckDbWarehouse:
+class DuckDbWarehouse(AskedByDuckDb):
     """A DuckDB file; see `database.Database` for the methods. Times are in seconds."""
 
     kind: ClassVar[str] = "duckdb"
     setting: ClassVar[str] = PATH_VARIABLE
-    file_format: ClassVar[Literal["parquet", "csv"]] = "parquet"
 
     path: Path
     lock_timeout: float
@@ -106,20 +104,6 @@ class DuckDbWarehouse:
     ) -> AbstractContextManager[SqlClientBase[Any]]:
         """The connection is dlt's own."""
         return dlt_client(destination, resource)
-
-    def load_file(self, file: Path, scratch: Scratch) -> Path:  # noqa: ARG002  it is loaded as it is
-        """The file itself."""
-        return file
-
-    def answer(
-        self,
-        question: Question,
-        client: SqlClientBase[Any],
-        table: str,
-        scratch: Scratch,  # noqa: ARG002  nothing has to be copied
-    ) -> int:
-        """The number that answers a question, found where the table is."""
-        return answered(question, client, table)
 
     def _attach(self, connection: duckdb.DuckDBPyConnection, give_up_at: float) -> None:
         path = self.path

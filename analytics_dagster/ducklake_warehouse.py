@@ -8,13 +8,13 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import duckdb
 from dlt.destinations.sql_client import SqlClientBase
 from dotenv import load_dotenv
 
-from analytics_dagster.database import DATASET, AnyDestination, Question, answered, dlt_client
+from analytics_dagster.database import DATASET, AnyDestination, AskedByDuckDb, dlt_client
 from analytics_dagster.ducklake_catalog import Catalog
 from analytics_dagster.ducklake_files import file_errors, folder
 from analytics_dagster.ducklake_settings import CATALOG_VARIABLE, credentials
@@ -22,12 +22,11 @@ from analytics_dagster.scratch import Scratch
 
 
 @dataclass(frozen=True)
-class DuckLakeWarehouse:
+class DuckLakeWarehouse(AskedByDuckDb):
     """A DuckLake; see `database.Database` for the methods. Times are in seconds."""
 
     kind: ClassVar[str] = "ducklake"
     setting: ClassVar[str] = CATALOG_VARIABLE
-    file_format: ClassVar[Literal["parquet", "csv"]] = "parquet"
 
     overlap_timeout: float
     memory_mb: int
@@ -111,17 +110,3 @@ class DuckLakeWarehouse:
     ) -> AbstractContextManager[SqlClientBase[Any]]:
         """The connection is dlt's own."""
         return dlt_client(destination, resource)
-
-    def load_file(self, file: Path, scratch: Scratch) -> Path:  # noqa: ARG002  it is loaded as it is
-        """The file itself."""
-        return file
-
-    def answer(
-        self,
-        question: Question,
-        client: SqlClientBase[Any],
-        table: str,
-        scratch: Scratch,  # noqa: ARG002  nothing has to be copied
-    ) -> int:
-        """The number that answers a question, found where the lake is attached."""
-        return answered(question, client, table)

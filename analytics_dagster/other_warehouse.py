@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 import dlt
 from dlt.common.libs.pyarrow import columns_to_arrow
@@ -21,19 +21,16 @@ from dlt.destinations.sql_client import SqlClientBase
 from analytics_dagster import file_lock
 from analytics_dagster.api_spec import REJECTED_ROWS
 from analytics_dagster.copied_tables import empty_dataset
-from analytics_dagster.database import DATASET, AnyDestination, Question, answered, dlt_client
+from analytics_dagster.database import DATASET, AnyDestination, AskedByDuckDb, dlt_client
 from analytics_dagster.errors import WarehouseConnectionError
 from analytics_dagster.other_settings import location, other_destination, variable
-from analytics_dagster.scratch import Scratch
 
 _ROWS_AT_A_TIME = 10_000
 
 
 @dataclass(frozen=True)
-class OtherWarehouse:
+class OtherWarehouse(AskedByDuckDb):
     """A destination of dlt's; see `database.Database` for the methods. Times are in seconds."""
-
-    file_format: ClassVar[Literal["parquet", "csv"]] = "parquet"
 
     kind: str
     overlap_timeout: float
@@ -113,20 +110,6 @@ class OtherWarehouse:
                 for name in {resource, REJECTED_ROWS} & schema.tables.keys():
                     _copy(name, schema.get_table_columns(name), client, copy)
             yield copy
-
-    def load_file(self, file: Path, scratch: Scratch) -> Path:  # noqa: ARG002  it is loaded as it is
-        """The file itself."""
-        return file
-
-    def answer(
-        self,
-        question: Question,
-        client: SqlClientBase[Any],
-        table: str,
-        scratch: Scratch,  # noqa: ARG002  the copy is there
-    ) -> int:
-        """The number that answers a question, found in the copy of the table."""
-        return answered(question, client, table)
 
     def _alone(self, name: str) -> AbstractContextManager[None]:
         how = "Set TMPDIR to a folder that you may write."
