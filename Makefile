@@ -82,6 +82,8 @@ lock:
 	  --generate-hashes --no-annotate --custom-compile-command "make lock" -o requirements-embedded-elt.lock
 	uv pip compile pyproject.toml --extra dev --extra ducklake --universal --python-version 3.10 --upgrade \
 	  --generate-hashes --no-annotate --custom-compile-command "make lock" -o requirements-ducklake.lock
+	uv pip compile pyproject.toml --extra kubernetes --extra postgres --universal --python-version 3.10 --upgrade \
+	  --generate-hashes --no-annotate --custom-compile-command "make lock" -o requirements-kubernetes.lock
 
 clean:
 	rm -rf .venv .venv-embedded-elt .venv-ducklake *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -11,7 +11,6 @@ from typing import Any
 
 import kubernetes_validate
 import pytest
-import tomli
 
 from analytics_dagster.in_flight import LONGEST_RUN
 from analytics_dagster.warehouse import Warehouse
@@ -226,11 +225,21 @@ def test_the_image_is_built_from_what_git_has() -> None:
         assert listed.stdout, source
 
 
-def test_the_image_finds_what_it_installs_among_the_pins() -> None:
-    """The lock is made with the extra `dev`, which has what the image has."""
-    extras = tomli.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    assert set(extras["kubernetes"]) <= set(extras["dev"])
-    assert '".[kubernetes,postgres]"' in DOCKERFILE
+def pins(lock: str) -> dict[str, set[str]]:
+    """The versions of each package; more than one where they depend on Python's."""
+    found: dict[str, set[str]] = {}
+    for name, version in re.findall(r"^(\S+)==(\S+)", (ROOT / lock).read_text(), re.MULTILINE):
+        found.setdefault(name, set()).add(version)
+    return found
+
+
+def test_the_image_has_the_pins_that_are_tested() -> None:
+    """All that it needs, in the versions of the tests' own environment, and no tools of theirs."""
+    assert "--no-deps --require-hashes --requirement requirements-kubernetes.lock" in DOCKERFILE
+    image, tested = pins("requirements-kubernetes.lock"), pins("requirements.lock")
+    assert image.items() <= tested.items()
+    assert {"dagster-k8s", "dagster-postgres", "psycopg2-binary", "setuptools"} <= image.keys()
+    assert not {"mypy", "pytest", "moto"} & image.keys()
 
 
 def test_the_chart_is_that_of_the_pinned_dagster() -> None:
