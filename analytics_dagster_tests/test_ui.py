@@ -17,7 +17,7 @@ from analytics_dagster_tests.conftest import Checkout
 from analytics_dagster_tests.test_dagster_dev import running_dev
 
 CHROMIUM = Path("/usr/bin/chromium")
-PATIENCE = 30_000  # milliseconds, for anything that a page is to show
+PATIENCE = 60_000  # milliseconds, for anything that a page is to show: it asks again after 30 s
 IS_ON = {
     "incremental_load_schedule": True,
     "full_refresh_schedule": False,
@@ -86,6 +86,8 @@ def visitor(browser: Browser, checkout: Checkout, tmp_path: Path) -> Iterator[Vi
     visitor = Visitor(page, folders)
     with running_dev(checkout, tmp_path / "dev.log") as dev:
         page.goto(dev.url)
+        # The first page goes on to another by itself, and would take away what a click opened.
+        page.wait_for_url("**/overview/activity/timeline")
         try:
             yield visitor
         finally:
@@ -108,7 +110,8 @@ def test_a_user_loads_refreshes_and_sees_what_was_done(
 
 def load_the_graph(visitor: Visitor, spec: ApiSpec) -> None:
     """The asset graph has all assets of the group, and loads them by its one button."""
-    visitor.follow("Lineage")
+    # The link "Jobs" has an icon that is called column_lineage.
+    visitor.page.get_by_text("Lineage", exact=True).click()
     expect(visitor.page.get_by_text("Never materialized")).to_have_count(len(spec.resources))
     visitor.keep("graph")
     visitor.page.get_by_role("button", name="Materialize all").click()
