@@ -16,9 +16,12 @@ SHELL := /bin/sh
 PYTHON ?= python3
 PORT ?= 3000
 # The package set: "default", "embedded-elt" for dagster-embedded-elt and its Dagster 1.13.1, or
-# "ducklake" for DuckLake and its DuckDB 1.5.5, on which only the tests of warehouses run.
+# "ducklake" for DuckLake and its DuckDB 1.5.5. On the other two, what is the same needs no test.
 SET ?= default
-TESTS := $(if $(filter ducklake,$(SET)),$(addprefix analytics_dagster_tests/test_,warehouses.py ducklake.py))
+TESTS-embedded-elt := definitions automation checks daemon dagster_dev executors isolation load \
+  progress readme secrets
+TESTS-ducklake := ducklake warehouses
+TESTS := $(patsubst %,analytics_dagster_tests/test_%.py,$(TESTS-$(SET)))
 KILLS ?= 30
 VENV := .venv$(if $(filter-out default,$(SET)),-$(SET))
 LOCK := requirements$(if $(filter-out default,$(SET)),-$(SET)).lock

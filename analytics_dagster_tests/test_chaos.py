@@ -40,7 +40,7 @@ from analytics_dagster_tests.chaos import (
 from analytics_dagster_tests.conftest import Checkout
 from analytics_dagster_tests.fake_api import FakeApi, delay
 
-KILLS = int(os.environ.get("KILLS", "30"))
+KILLS = int(os.environ.get("KILLS", "20"))
 SEED = int(os.environ.get("SEED", random.SystemRandom().randrange(10**6)))
 PATIENCE = 60
 EVERY_COMMAND, EVERY_FIRST_LOAD = 15, 7
