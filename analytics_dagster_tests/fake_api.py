@@ -417,6 +417,13 @@ def delay(exchange: Exchange, seconds: float) -> None:
 
 
 @fault
+def answer_after(exchange: Exchange, act: Callable[[], object]) -> None:
+    """Let something happen, then answer honestly."""
+    act()
+    exchange.wfile.write(b"".join(exchange.honest()))
+
+
+@fault
 def hang(exchange: Exchange, seconds: float = 60) -> None:
     """Never answer, and close after so many seconds."""
     exchange.wait(seconds)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,11 @@ from dlt.common.libs.pyarrow import get_local_dataset_reader
 
 from analytics_dagster.warehouse import Warehouse
 from analytics_dagster_tests.conftest import agents
-from analytics_dagster_tests.fake_api import Exchange, FakeApi, delay, fault
+from analytics_dagster_tests.fake_api import FakeApi, answer_after
 from analytics_dagster_tests.leaks import Leaks
+from analytics_dagster_tests.one_load import one_load
 from analytics_dagster_tests.s3_server import SECRET, S3Server
 from analytics_dagster_tests.test_definitions import ROOT
-from analytics_dagster_tests.test_incremental import ONE_LOAD
 from analytics_dagster_tests.test_overlap import a_run_that_reads_for_ever
 from analytics_dagster_tests.warehouses import (
     AGENTS,
@@ -159,26 +158,12 @@ def test_asking_makes_nothing(delta: DeltaProject) -> None:
     assert list(Path(delta.place).iterdir()) == []
 
 
-@pytest.mark.parametrize("where", ["delta", "on_s3"])
-def test_runs_on_this_host_wait_and_name_who_loads(
-    request: pytest.FixtureRequest, api: FakeApi, where: str
-) -> None:
-    """For one resource; when that run is dead, the next one loads at once."""
-    project: DeltaProject = request.getfixturevalue(where)
+def test_runs_on_this_host_wait_for_each_other_on_s3_too(on_s3: DeltaProject, api: FakeApi) -> None:
+    """The one that waits too long says whom it waited for."""
     with a_run_that_reads_for_ever(api) as pid:
         assert Warehouse().database().is_being_loaded(AGENTS)
-        run = project.run(AGENTS, "account_overview", overlap_timeout=0.5)
-    assert "OverlapError" in run.error
+        run = on_s3.run(AGENTS, overlap_timeout=0.5)
     assert f"{AGENTS} is being loaded by process {pid}" in run.error
-    assert run.materialized == {"account_overview"}
-    assert project.run(AGENTS, overlap_timeout=5).success
-
-
-@fault
-def answer_after(exchange: Exchange, act: Callable[[], object]) -> None:
-    """Something happens; then the API answers honestly."""
-    act()
-    delay(0)(exchange)
 
 
 @pytest.mark.parametrize("mode", ["incremental", "full_refresh"])
@@ -220,51 +205,26 @@ def test_what_another_host_adds_in_the_last_moment_stays_alone(
     assert delta.query(CONTENT) == [(251, 251, 90)]
 
 
-def started_on(host: Path, code: str, *arguments: str) -> subprocess.Popen[bytes]:
+def started_on(host: Path, command: list[str]) -> subprocess.Popen[bytes]:
     """A process with a temporary folder of its own, and so with locks of its own."""
-    command = [sys.executable, "-c", code, *arguments]
+    host.mkdir()
     environment = os.environ | {"TMPDIR": str(host)}
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
 
 
-ONE_REFRESH = ONE_LOAD.replace("Warehouse())", "Warehouse(), full_refresh=True)")
-
-
-@pytest.mark.parametrize("code", [ONE_LOAD, ONE_REFRESH], ids=["first load", "refresh"])
+@pytest.mark.parametrize("mode", ["incremental", "full_refresh"])
 def test_of_hosts_that_load_at_the_same_moment_one_wins(
-    on_s3: DeltaProject, tmp_path: Path, code: str
+    on_s3: DeltaProject, tmp_path: Path, mode: str
 ) -> None:
     """The others say so and change nothing: no row is there twice, or from two of them."""
-    if code == ONE_REFRESH:
+    if mode == "full_refresh":
         assert on_s3.run(AGENTS).success
-    running = []
-    for host in "abc":
-        (tmp_path / host).mkdir()
-        running.append(started_on(tmp_path / host, code))
+    running = [started_on(tmp_path / host, one_load(AGENTS, mode)) for host in "abc"]
     told = [process.communicate(timeout=100)[1].decode() for process in running]
     failed = [text for text, process in zip(told, running, strict=True) if process.returncode]
     assert len(failed) < len(running), "\n".join(told)
     assert all("OverlapError" in text for text in failed), "\n".join(failed)
     assert on_s3.query(CONTENT) == [(250, 250, 90)]
-
-
-@pytest.mark.parametrize("mode", ["incremental", "full_refresh"])
-def test_a_run_that_is_killed_while_it_writes_harms_no_row(
-    delta: DeltaProject, api: FakeApi, mode: str
-) -> None:
-    """It is killed as soon as its first file appears; the next one repairs what is left."""
-    assert delta.run(AGENTS).success
-    folder = Path(delta.place, "analytics", AGENTS)
-    before = set(folder.iterdir())
-    api.rows[AGENTS] = agents(260, total_talk_time=120)
-    code = ONE_REFRESH if mode == "full_refresh" else ONE_LOAD
-    with subprocess.Popen([sys.executable, "-c", code]) as process:
-        while set(folder.iterdir()) == before:
-            assert process.poll() is None
-        process.kill()
-    assert delta.query(CONTENT) in ([(250, 250, 90)], [(260, 260, 120)])
-    assert delta.run(AGENTS, config={"mode": mode}, overlap_timeout=5).success
-    assert delta.query(CONTENT) == [(260, 260, 120)]
 
 
 def test_a_load_whose_state_was_not_kept_is_repeated(delta: DeltaProject, api: FakeApi) -> None:
@@ -283,27 +243,16 @@ def test_a_load_whose_state_was_not_kept_is_repeated(delta: DeltaProject, api: F
     assert delta.query(CONTENT) == [(260, 260, 120)]
 
 
-ONE_OF_THREE = ONE_LOAD.replace("import AnalyticsApi", "import AnalyticsApi\nimport sys").replace(
-    "spec.resources[1]", "spec.resources[int(sys.argv[1])]"
-)
-
-
-@pytest.mark.parametrize("where", ["delta", "on_s3"])
-def test_first_loads_at_the_same_moment_all_succeed(
-    request: pytest.FixtureRequest, api: FakeApi, tmp_path: Path, where: str
+def test_first_loads_of_hosts_at_the_same_moment_all_succeed(
+    on_s3: DeltaProject, api: FakeApi, tmp_path: Path
 ) -> None:
-    """On one host, or several; all fill the table of rejected rows, and lose none."""
-    project: DeltaProject = request.getfixturevalue(where)
+    """All fill the table of rejected rows, and lose none."""
     for name in ALL:
         api.rows[name] = agents(50)
         api.rows[name][0]["id"] = "none"
-    running = []
-    for number in range(3):
-        host = tmp_path / (str(number) if where == "on_s3" else "one")
-        host.mkdir(exist_ok=True)
-        running.append(started_on(host, ONE_OF_THREE, str(number)))
+    running = [started_on(tmp_path / f"host-{name}", one_load(name)) for name in ALL]
     told = [process.communicate(timeout=100)[1].decode() for process in running]
     assert [process.returncode for process in running] == [0] * 3, "\n".join(told)
     for name in ALL:
-        assert project.query(f"SELECT count(*), count(DISTINCT id) FROM {name}") == [(49, 49)]
-    assert project.query("SELECT count(DISTINCT resource), count(*) FROM rejected_rows") == [(3, 3)]
+        assert on_s3.query(f"SELECT count(*), count(DISTINCT id) FROM {name}") == [(49, 49)]
+    assert on_s3.query("SELECT count(DISTINCT resource), count(*) FROM rejected_rows") == [(3, 3)]

@@ -8,34 +8,30 @@ import secrets
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import duckdb
-import psycopg2
 import pytest
 import requests
 
 from analytics_dagster.definitions import defs
 from analytics_dagster.ducklake_warehouse import DuckLakeWarehouse
 from analytics_dagster_tests.conftest import Checkout, agents
-from analytics_dagster_tests.fake_api import Exchange, FakeApi, delay, fault
+from analytics_dagster_tests.fake_api import FakeApi
 from analytics_dagster_tests.leaks import Leaks
+from analytics_dagster_tests.one_load import one_load
 from analytics_dagster_tests.postgres_server import PASSWORD, PostgresServer
 from analytics_dagster_tests.s3_server import S3Server
 from analytics_dagster_tests.test_full_disk import MEGABYTE, SmallDisk, small_disk
-from analytics_dagster_tests.test_incremental import ONE_LOAD
-from analytics_dagster_tests.test_overlap import a_run_that_reads_for_ever
-from analytics_dagster_tests.test_postgres import ONE_OF_THREE
 from analytics_dagster_tests.warehouses import (
     AGENTS,
     ALL,
     CATALOG,
     STORAGE,
     DuckLakeProject,
+    all_succeed,
     figures,
     needs_ducklake,
     ready,
@@ -165,55 +161,6 @@ def test_settings_of_duckdb_that_dlt_knows_are_kept(
 # Loads at the same time
 
 
-@needs_ducklake
-def test_runs_on_other_machines_wait_and_name_who_loads(
-    lake: DuckLakeProject, api: FakeApi
-) -> None:
-    """For one resource; the other ones are loaded meanwhile."""
-    with a_run_that_reads_for_ever(api) as pid:
-        run = lake.run(overlap_timeout=0.5)
-    assert "OverlapError" in run.error
-    assert f"ducklake.analytics.{AGENTS} is being loaded by process {pid} on " in run.error
-    assert run.materialized == {"account_overview", "current_queue_activity"}
-    assert lake.run(AGENTS, overlap_timeout=5).success
-
-
-@fault
-def answer_while(exchange: Exchange, lake: DuckLakeProject) -> None:
-    """Somebody ends the connection that holds the lock; then the API answers honestly."""
-    lake.server.query(
-        lake.catalog,
-        "SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_stat_activity USING (pid) "
-        "WHERE locktype = 'advisory' AND datname = current_database()",
-    )
-    delay(0)(exchange)
-
-
-@needs_ducklake
-def test_a_load_that_lost_its_lock_writes_nothing(lake: DuckLakeProject, api: FakeApi) -> None:
-    """Another one may have begun: what was read could be older than what is there now."""
-    assert lake.run(AGENTS).success
-    api.rows[AGENTS] = agents(260)
-    api.on(AGENTS, answer_while(lake), at_offset=198)
-    run = lake.run(AGENTS)
-    assert "WarehouseConnectionError" in run.error
-    assert f"kept other loads of ducklake.analytics.{AGENTS} away" in run.error
-    assert lake.query(f"SELECT count(*) FROM {AGENTS}") == [(250,)]
-    assert lake.run(AGENTS).success
-
-
-@needs_ducklake
-def test_first_loads_at_the_same_moment_all_succeed(lake: DuckLakeProject, api: FakeApi) -> None:
-    """None of them finds a catalog; all fill the table of rejected rows, and lose none."""
-    for name in ALL:
-        api.rows[name] = agents(50)
-        api.rows[name][0]["id"] = "none"
-    all_succeed([[sys.executable, "-c", ONE_OF_THREE, str(number % 3)] for number in range(6)])
-    for name in ALL:
-        assert lake.query(f"SELECT count(*), count(DISTINCT id) FROM {name}") == [(49, 49)]
-    assert lake.query("SELECT count(DISTINCT resource), count(*) FROM rejected_rows") == [(3, 3)]
-
-
 class Moving(dict[str, Any]):
     """The rows of an API that are other ones each time they are looked at."""
 
@@ -223,23 +170,16 @@ class Moving(dict[str, Any]):
         return agents(60, total_talk_time=next(self.looks))
 
 
-MANY_LOADS = ONE_OF_THREE.replace(
-    "        landed =", "        for full in (False, True) * 2: landed ="
-).replace("Warehouse())", "Warehouse(), full_refresh=full)")
-
-
 @needs_ducklake
 def test_loads_of_different_resources_at_the_same_time_all_succeed(
     lake: DuckLakeProject, api: FakeApi
 ) -> None:
     """Loads and refreshes that commit in each other's way are written one after the other."""
-    assert "for full" in MANY_LOADS
-    assert "full_refresh" in MANY_LOADS
     for name in ALL:
         api.rows[name] = agents(50)
     assert lake.run().success
     api.rows = Moving(api.rows)
-    all_succeed([[sys.executable, "-c", MANY_LOADS, str(number)] for number in range(3)])
+    all_succeed([one_load(name, *["incremental", "full_refresh"] * 2) for name in ALL])
     for name in ALL:
         [(rows, ids, oldest, newest)] = lake.query(
             "SELECT count(*), count(DISTINCT id), min(total_talk_time), max(total_talk_time) "
@@ -248,74 +188,7 @@ def test_loads_of_different_resources_at_the_same_time_all_succeed(
         assert (rows, ids, oldest) == (60, 60, newest)
 
 
-def all_succeed(commands: list[list[str]]) -> None:
-    running = [subprocess.Popen(command, stderr=subprocess.PIPE) for command in commands]
-    told = [process.communicate(timeout=200)[1].decode() for process in running]
-    assert [process.returncode for process in running] == [0] * len(commands), "\n".join(told)
-
-
 # Promises of one load
-
-
-WAIT = """
-CREATE FUNCTION ducklake.wait() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NEW; END $$;
-CREATE TRIGGER wait BEFORE INSERT ON ducklake.ducklake_data_file
-FOR EACH ROW WHEN (NEW.table_id = {table}) EXECUTE FUNCTION ducklake.wait()
-"""
-WAITING = """
-SELECT count(*) FROM pg_stat_activity
-WHERE wait_event = 'advisory' AND datname = current_database()
-"""
-TABLE = """
-SELECT max(table_id) FROM ducklake.ducklake_table JOIN ducklake.ducklake_schema USING (schema_id)
-WHERE table_name = '{}' AND schema_name = 'analytics'
-"""
-
-
-@contextmanager
-def held_up(lake: DuckLakeProject, table: str) -> Iterator[None]:
-    """Who commits new files of the table waits in the middle of it."""
-    [(number,)] = lake.server.query(lake.catalog, TABLE.format(table))
-    lake.server.query(lake.catalog, WAIT.format(table=number))
-    connection = psycopg2.connect(lake.catalog)
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_lock(1)")
-    try:
-        yield
-    finally:
-        connection.close()
-
-
-def waits(lake: DuckLakeProject) -> bool:
-    return lake.server.query(lake.catalog, WAITING) == [(1,)]
-
-
-def blocked(lake: DuckLakeProject) -> bool:
-    """Whether a commit waits for another one."""
-    query = WAITING.replace("= 'advisory'", "= 'transactionid'")
-    return lake.server.query(lake.catalog, query) == [(1,)]
-
-
-@needs_ducklake
-@pytest.mark.parametrize("mode", ["incremental", "full_refresh"])
-def test_a_run_that_is_killed_while_it_commits_harms_no_row(
-    lake: DuckLakeProject, api: FakeApi, mode: str
-) -> None:
-    """The next one repairs what is left, and need not wait for the dead one."""
-    assert lake.run(AGENTS).success
-    api.rows[AGENTS] = agents(260, total_talk_time=8)
-    refresh = f"full_refresh={mode == 'full_refresh'}"
-    code = ONE_LOAD.replace("Warehouse())", f"Warehouse(), {refresh})")
-    assert refresh in code
-    with held_up(lake, AGENTS), subprocess.Popen([sys.executable, "-c", code]) as process:
-        while not waits(lake):
-            assert process.poll() is None
-        process.kill()
-    content = f"SELECT count(*), min(total_talk_time), max(total_talk_time) FROM {AGENTS}"
-    assert lake.query(content) == [(250, 90, 90)]
-    assert lake.run(AGENTS, config={"mode": mode}, overlap_timeout=5).success
-    assert lake.query(content) == [(260, 8, 8)]
 
 
 @needs_ducklake
@@ -324,14 +197,14 @@ def test_commits_at_the_same_time_follow_each_other(lake: DuckLakeProject, api: 
     assert lake.run().success
     for name in ("account_overview", AGENTS):
         api.rows[name] = agents(5, total_talk_time=8, number_of_agents=8)
-    with held_up(lake, AGENTS):
+    with lake.held_up(AGENTS):
         first = threading.Thread(target=lake.run, args=(AGENTS,), daemon=True)
         first.start()
-        while not waits(lake):
+        while not lake.waits():
             assert first.is_alive()
         second = threading.Thread(target=lake.run, args=("account_overview",), daemon=True)
         second.start()
-        while not blocked(lake):
+        while not lake.waits("transactionid"):
             assert second.is_alive()
     for run in (first, second):
         run.join(60)
@@ -381,7 +254,7 @@ def test_a_full_disk_of_the_server_is_no_full_disk_here(
 ) -> None:
     """The message says where to make room, and the old rows are there."""
     assert lake.run(AGENTS).success
-    lake.server.query(lake.catalog, FULL_DISK)
+    lake.ask_server(FULL_DISK)
     api.rows[AGENTS] = agents(260, total_talk_time=8)
     run = lake.run(AGENTS)
     assert "DiskFullError: The disk of the Postgres server is full" in run.error
@@ -394,7 +267,7 @@ def test_a_commit_that_the_catalog_refuses_shows_no_row(
 ) -> None:
     """DuckDB repeats what it wanted to store of the values; nothing of that is passed on."""
     assert lake.run(AGENTS).success
-    lake.server.query(lake.catalog, FULL_DISK.replace("No space left on device", "not today"))
+    lake.ask_server(FULL_DISK.replace("No space left on device", "not today"))
     api.rows[AGENTS] = agents(260, name="Zoe Barnes", total_talk_time=123454321)
     run = lake.run(AGENTS)
     assert "LoadError" in run.error
@@ -421,21 +294,21 @@ def test_a_full_disk_of_the_folder_is_named_and_harms_no_row(
     """Once there is room, the next load is right."""
     monkeypatch.setenv(STORAGE, str(small_disk.folder / "lake"))
 
-    def run(code: str) -> subprocess.CompletedProcess[str]:
-        command = [*small_disk.entered.split(), sys.executable, "-c", code]
+    def run(command: list[str]) -> subprocess.CompletedProcess[str]:
+        command = [*small_disk.entered.split(), *command]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
     api.rows[AGENTS] = agents(3)
-    assert run(ONE_LOAD).returncode == 0
+    assert run(one_load()).returncode == 0
     api.rows[AGENTS] = [
         row | {"name": secrets.token_hex(1000)} for row in agents(2000, total_talk_time=7)
     ]
     small_disk.fill(left=MEGABYTE)
-    assert f"DiskFullError: The disk is full: {small_disk.folder}" in run(ONE_LOAD).stderr
+    assert f"DiskFullError: The disk is full: {small_disk.folder}" in run(one_load()).stderr
     small_disk.make_room()
-    assert run(LOOK).stdout == "[(3, 90, 90)]\n"
-    assert run(ONE_LOAD).stdout == "2000 0\n"
-    assert run(LOOK).stdout == "[(2000, 7, 7)]\n"
+    assert run([sys.executable, "-c", LOOK]).stdout == "[(3, 90, 90)]\n"
+    assert run(one_load()).stdout == "2000 0\n"
+    assert run([sys.executable, "-c", LOOK]).stdout == "[(2000, 7, 7)]\n"
 
 
 @needs_ducklake
@@ -453,9 +326,7 @@ def test_looking_makes_no_lake(lake: DuckLakeProject, tmp_path: Path) -> None:
     with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
         job = defs.resolve_job_def("check_tables")
         assert job.execute_in_process(instance=instance).success
-    assert lake.server.query(
-        lake.catalog, "SELECT count(*) FROM pg_namespace WHERE nspname = 'ducklake'"
-    ) == [(0,)]
+    assert lake.ask_server("SELECT count(*) FROM pg_namespace WHERE nspname = 'ducklake'") == [(0,)]
     assert not lake.path.exists()
 
 
@@ -557,7 +428,7 @@ def test_a_bucket_that_cannot_be_used_is_told_with_the_variable(
     with monkeypatch.context() as patch:
         patch.setenv(STORAGE.replace("BUCKET_URL", part), wrong)
         error = lake.run(AGENTS).error
-        lake.server.query(lake.catalog, "DROP SCHEMA ducklake CASCADE")
+        lake.ask_server("DROP SCHEMA ducklake CASCADE")
     assert "WarehousePathError: The files of the lake in s3://" in error
     assert said in error
     assert STORAGE in error
@@ -576,19 +447,17 @@ def test_no_secret_is_shown_or_stored(
     (tmp_path / "tmp").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
     monkeypatch.setenv("RUNTIME__LOG_LEVEL", "DEBUG")
-    one_load = [sys.executable, "-X", "dev", "-c", ONE_LOAD]
-    said = [subprocess.run(one_load, capture_output=True, text=True, check=True)]
-    lake.server.query(lake.catalog, FULL_DISK)
+    command = [sys.executable, "-X", "dev", *one_load()[1:]]
+    said = [subprocess.run(command, capture_output=True, text=True, check=True)]
+    lake.ask_server(FULL_DISK)
     api.rows[AGENTS] = agents(260)
-    said.append(subprocess.run(one_load, capture_output=True, text=True, check=False))
+    said.append(subprocess.run(command, capture_output=True, text=True, check=False))
     assert "DiskFullError" in said[1].stderr
     monkeypatch.setenv(STORAGE.replace("BUCKET_URL", "CREDENTIALS__ENDPOINT_URL"), "http://[")
-    said.append(subprocess.run(one_load, capture_output=True, text=True, check=False))
+    said.append(subprocess.run(command, capture_output=True, text=True, check=False))
     assert said[2].returncode
-    tables = lake.server.query(
-        lake.catalog, "SELECT tablename FROM pg_tables WHERE schemaname = 'ducklake'"
-    )
-    rows = [str(lake.server.query(lake.catalog, f"SELECT * FROM ducklake.{t}")) for (t,) in tables]
+    tables = lake.ask_server("SELECT tablename FROM pg_tables WHERE schemaname = 'ducklake'")
+    rows = [str(lake.ask_server(f"SELECT * FROM ducklake.{t}")) for (t,) in tables]
     keys = re.findall("<Key>(.*?)</Key>", requests.get(bucket, timeout=10).text)
     for number, key in enumerate(keys):
         content = requests.get(f"{bucket}/{key}", timeout=10).content

@@ -6,7 +6,6 @@ import copy
 import os
 import shutil
 import subprocess
-import sys
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from analytics_dagster.api_reader import read_spec
 from analytics_dagster.api_spec import ApiSpec
 from analytics_dagster_tests.conftest import Project, agents
 from analytics_dagster_tests.fake_api import FakeApi, status
+from analytics_dagster_tests.one_load import one_load
 
 AGENTS = "agents_overview"
 TEN = datetime(2026, 11, 23, 10, tzinfo=timezone.utc)
@@ -189,7 +189,7 @@ def test_the_duckdb_file_is_all_that_the_next_load_needs(
     }
     environment.pop("DAGSTER_HOME")
     done = subprocess.run(
-        [sys.executable, "-c", ONE_LOAD],
+        one_load(),
         cwd=moved.parent,
         env=environment | {"PYTHONPATH": str(Path(__file__).parents[1])},
         capture_output=True,
@@ -198,21 +198,6 @@ def test_the_duckdb_file_is_all_that_the_next_load_needs(
     )
     assert (done.returncode, done.stdout.strip()) == (0, "1 250"), done.stderr
     assert asked_since(api) == {at(-10)}
-
-
-ONE_LOAD = """
-from analytics_dagster.api_config import REST_API
-from analytics_dagster.api_reader import read_spec
-from analytics_dagster.resources import AnalyticsApi
-from analytics_dagster.loading import load
-from analytics_dagster.warehouse import Warehouse
-
-spec = read_spec(REST_API)
-with AnalyticsApi(retries=0).process_config_and_initialize_cm() as api:
-    with api.connect(spec.client) as transport:
-        landed = load(spec.resources[1], transport, Warehouse()).landed
-print(landed.rows, landed.rows_unchanged)
-"""
 
 
 @pytest.mark.parametrize("offset", [0, 99, 198])

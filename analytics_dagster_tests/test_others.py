@@ -5,11 +5,8 @@ The one that is tested is SQLite, by SQLAlchemy; test_warehouses.py has what all
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +19,12 @@ from analytics_dagster import other_warehouse
 from analytics_dagster.api_reader import read_spec
 from analytics_dagster.api_spec import ApiSpec
 from analytics_dagster.other_warehouse import OtherWarehouse
-from analytics_dagster.warehouse import Warehouse
-from analytics_dagster_tests.conftest import agents
 from analytics_dagster_tests.fake_api import FakeApi
 from analytics_dagster_tests.test_definitions import GUARDED, ROOT, with_calls
-from analytics_dagster_tests.test_incremental import ONE_LOAD
-from analytics_dagster_tests.test_overlap import a_run_that_reads_for_ever
 from analytics_dagster_tests.test_warehouses import VALUES
 from analytics_dagster_tests.warehouses import AGENTS, SqliteProject, figures, ready
 
 CONTENT = f"SELECT count(*), count(DISTINCT id), max(total_talk_time) FROM {AGENTS}"
-ONE_REFRESH = ONE_LOAD.replace("Warehouse())", "Warehouse(), full_refresh=True)")
 
 
 @pytest.fixture
@@ -150,51 +142,6 @@ def test_every_value_that_sqlite_has_a_type_for_is_known_again(
     assert refreshed.metadata("calls")["rows_loaded"] == 40
     texts = sqlite.query("SELECT text FROM calls WHERE id < 11 ORDER BY id")
     assert texts == [(text,) for text in VALUES["text"][1]]
-
-
-@pytest.mark.parametrize("pause", [0, 0.03, 0.1])
-@pytest.mark.parametrize("mode", ["incremental", "full_refresh"])
-def test_a_run_that_is_killed_while_it_writes_harms_no_row(
-    sqlite: SqliteProject, api: FakeApi, mode: str, pause: float
-) -> None:
-    """It is killed soon after it begins to write the file; the next one repairs what is left."""
-    assert sqlite.run(AGENTS).success
-
-    def written() -> set[tuple[str, int, int]]:
-        found = set()
-        for name in (sqlite.tables.name, f"{sqlite.tables.name}-wal"):
-            with suppress(FileNotFoundError):
-                stat = sqlite.tables.with_name(name).stat()
-                found.add((name, stat.st_size, stat.st_mtime_ns))
-        return {each for each in found if each[1]}
-
-    api.rows[AGENTS] = agents(260, total_talk_time=120)
-    api.requests.clear()
-    code = ONE_REFRESH if mode == "full_refresh" else ONE_LOAD
-    with subprocess.Popen([sys.executable, "-c", code], env=os.environ) as process:
-        while not api.requests:
-            assert process.poll() is None
-        before = written()
-        while written() == before:
-            assert process.poll() is None
-        time.sleep(pause)
-        process.kill()
-    assert sqlite.query(CONTENT) in ([(250, 250, 90)], [(260, 260, 120)])
-    assert sqlite.run(AGENTS, config={"mode": mode}, overlap_timeout=5).success
-    assert sqlite.query(CONTENT) == [(260, 260, 120)]
-
-
-def test_loads_of_one_resource_wait_for_each_other_on_a_host(
-    sqlite: SqliteProject, api: FakeApi
-) -> None:
-    """The one that waits too long says whom it waited for; a dead one is not waited for."""
-    with a_run_that_reads_for_ever(api) as pid:
-        assert Warehouse().database().is_being_loaded(AGENTS)
-        run = sqlite.run(AGENTS, "account_overview", overlap_timeout=0.5)
-    assert "OverlapError" in run.error
-    assert f"{AGENTS} is being loaded by process {pid}" in run.error
-    assert run.materialized == {"account_overview"}
-    assert sqlite.run(AGENTS, overlap_timeout=5).success
 
 
 def test_a_look_copies_rows_in_parts(

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from analytics_dagster_tests.conftest import Checkout, Project, agents
-from analytics_dagster_tests.fake_api import Exchange, FakeApi, delay, fault, hang
+from analytics_dagster_tests.fake_api import FakeApi, answer_after, delay, hang
+from analytics_dagster_tests.one_load import one_load
 
 AGENTS = "agents_overview"
 
@@ -88,10 +89,8 @@ def test_a_link_to_the_file_is_the_file(
 @contextmanager
 def a_run_that_reads_for_ever(api: FakeApi) -> Iterator[int]:
     """Another process in the middle of a load; gives its id."""
-    from analytics_dagster_tests.test_incremental import ONE_LOAD
-
     api.always(AGENTS, hang())
-    with subprocess.Popen([sys.executable, "-c", ONE_LOAD], stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(one_load(), stderr=subprocess.DEVNULL) as process:
         while not api.requests:
             assert process.poll() is None
         api.heal()
@@ -99,15 +98,6 @@ def a_run_that_reads_for_ever(api: FakeApi) -> Iterator[int]:
             yield process.pid
         finally:
             process.kill()
-
-
-def test_a_run_does_not_wait_for_ever_for_another_one(project: Project, api: FakeApi) -> None:
-    """The message names the process, and the other resources are loaded meanwhile."""
-    with a_run_that_reads_for_ever(api) as pid:
-        run = project.run(overlap_timeout=0.5)
-    assert "OverlapError" in run.error
-    assert f"being loaded by process {pid}, for longer than 0.5 s" in run.error
-    assert run.materialized == {"account_overview", "current_queue_activity"}
 
 
 def test_a_run_that_waits_goes_on_when_the_other_one_is_dead(
@@ -176,13 +166,6 @@ def test_an_open_connection_is_waited_for_and_named(
     assert project.query(f"SELECT count(*) FROM {AGENTS}") == [(260,)]
 
 
-@fault
-def answer_while(exchange: Exchange, happens: Callable[[], object]) -> None:
-    """Answer honestly, once something has happened."""
-    happens()
-    delay(0)(exchange)
-
-
 @pytest.mark.parametrize("read_only", [True, False], ids=["reader", "writer"])
 def test_a_connection_that_is_opened_while_the_api_is_read_is_waited_for_and_named(
     project: Project, api: FakeApi, read_only: Any
@@ -192,7 +175,7 @@ def test_a_connection_that_is_opened_while_the_api_is_read_is_waited_for_and_nam
     api.rows[AGENTS] = agents(260)
     with ExitStack() as opened:
         connection = an_open_connection(project.path, read_only=read_only)
-        api.on(AGENTS, answer_while(lambda: opened.enter_context(connection)), at_offset=198)
+        api.on(AGENTS, answer_after(lambda: opened.enter_context(connection)), at_offset=198)
         run = project.run(AGENTS)
     assert "WarehouseLockedError" in run.error
     assert project.query(f"SELECT count(*) FROM {AGENTS}") == [(250,)]
@@ -203,7 +186,7 @@ def test_a_connection_that_is_opened_while_the_api_is_read_is_waited_for_and_nam
             threading.Timer(0.5, opened.close).start()
 
         api.requests.clear()
-        api.on(AGENTS, answer_while(open_for_a_moment), at_offset=198)
+        api.on(AGENTS, answer_after(open_for_a_moment), at_offset=198)
         assert project.run(AGENTS).success
     assert len(api.requests) == 4
     assert project.query(f"SELECT count(*) FROM {AGENTS}") == [(260,)]

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg2
 import pytest
 
 from analytics_dagster_tests.conftest import agents
-from analytics_dagster_tests.fake_api import Exchange, FakeApi, delay, fault
+from analytics_dagster_tests.fake_api import FakeApi
 from analytics_dagster_tests.postgres_server import PostgresServer
-from analytics_dagster_tests.test_incremental import ONE_LOAD
-from analytics_dagster_tests.test_overlap import a_run_that_reads_for_ever
-from analytics_dagster_tests.warehouses import AGENTS, ALL, CREDENTIALS, PostgresProject, ready
+from analytics_dagster_tests.warehouses import AGENTS, CREDENTIALS, PostgresProject, ready
 
 
 @pytest.fixture
@@ -73,33 +68,6 @@ def test_credentials_that_do_not_work_are_told_without_the_password(
     assert api.requests == []
 
 
-def test_runs_on_other_machines_wait_and_name_who_loads(
-    postgres: PostgresProject, api: FakeApi
-) -> None:
-    """For one resource; the other ones are loaded meanwhile."""
-    with a_run_that_reads_for_ever(api) as pid:
-        run = postgres.run(overlap_timeout=0.5)
-    assert "OverlapError" in run.error
-    assert f"analytics.{AGENTS} is being loaded by process {pid} on " in run.error
-    assert run.materialized == {"account_overview", "current_queue_activity"}
-    assert postgres.run(AGENTS, overlap_timeout=5).success
-
-
-@contextmanager
-def held_up(project: PostgresProject, table: str) -> Iterator[None]:
-    """A transaction of somebody's that lets nobody write the table."""
-    connection = psycopg2.connect(project.credentials)
-    with connection.cursor() as cursor:
-        cursor.execute(f"LOCK TABLE analytics.{table} IN SHARE MODE")
-    yield
-    connection.close()
-
-
-def waits_for_the_table(project: PostgresProject) -> bool:
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-    return project.query(waiting) == [(1,)]
-
-
 def test_different_resources_are_written_at_the_same_time(
     postgres: PostgresProject, api: FakeApi
 ) -> None:
@@ -107,58 +75,16 @@ def test_different_resources_are_written_at_the_same_time(
     assert postgres.run().success
     for name in ("account_overview", AGENTS):
         api.rows[name] = agents(5, total_talk_time=8, number_of_agents=8)
-    with held_up(postgres, AGENTS):
+    with postgres.held_up(AGENTS):
         waiting = threading.Thread(target=postgres.run, args=(AGENTS,))
         waiting.start()
-        while not waits_for_the_table(postgres):
+        while not postgres.waits():
             assert waiting.is_alive()
         assert postgres.run("account_overview").success
         assert postgres.query("SELECT count(*) FROM account_overview") == [(5,)]
-        assert waits_for_the_table(postgres)
+        assert postgres.waits()
     waiting.join(20)
     assert postgres.query(f"SELECT count(*) FROM {AGENTS} WHERE total_talk_time = 8") == [(5,)]
-
-
-@pytest.mark.parametrize("mode", ["incremental", "full_refresh"])
-def test_a_run_that_is_killed_while_it_writes_harms_no_row(
-    postgres: PostgresProject, api: FakeApi, mode: str
-) -> None:
-    """The next one repairs what is left, and need not wait for the dead one."""
-    assert postgres.run(AGENTS).success
-    api.rows[AGENTS] = agents(260, total_talk_time=8)
-    refresh = f"full_refresh={mode == 'full_refresh'}"
-    code = ONE_LOAD.replace("Warehouse())", f"Warehouse(), {refresh})")
-    assert refresh in code
-    with held_up(postgres, AGENTS), subprocess.Popen([sys.executable, "-c", code]) as process:
-        while not waits_for_the_table(postgres):
-            assert process.poll() is None
-        process.kill()
-    content = f"SELECT count(*), min(total_talk_time), max(total_talk_time) FROM {AGENTS}"
-    assert postgres.query(content) == [(250, 90, 90)]
-    assert postgres.run(AGENTS, config={"mode": mode}, overlap_timeout=5).success
-    assert postgres.query(content) == [(260, 8, 8)]
-
-
-@fault
-def answer_while(exchange: Exchange, project: PostgresProject) -> None:
-    """Somebody ends the connection that holds the lock; then the API answers honestly."""
-    project.query(
-        "SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_stat_activity USING (pid) "
-        "WHERE locktype = 'advisory' AND datname = current_database()"
-    )
-    delay(0)(exchange)
-
-
-def test_a_load_that_lost_its_lock_writes_nothing(postgres: PostgresProject, api: FakeApi) -> None:
-    """Another one may have begun: what was read could be older than what is there now."""
-    assert postgres.run(AGENTS).success
-    api.rows[AGENTS] = agents(260)
-    api.on(AGENTS, answer_while(postgres), at_offset=198)
-    run = postgres.run(AGENTS)
-    assert "WarehouseConnectionError" in run.error
-    assert f"kept other loads of analytics.{AGENTS} away" in run.error
-    assert postgres.query(f"SELECT count(*) FROM {AGENTS}") == [(250,)]
-    assert postgres.run(AGENTS).success
 
 
 def test_a_transaction_that_reads_sees_one_version_through_a_refresh(
@@ -231,10 +157,10 @@ def test_rejected_rows_of_loads_at_the_same_time_are_all_kept(
     assert postgres.run("account_overview", AGENTS).success
     postgres.edit("TRUNCATE rejected_rows")
     api.requests.clear()
-    with held_up(postgres, "rejected_rows"):
+    with postgres.held_up("rejected_rows"):
         first = threading.Thread(target=postgres.run, args=(AGENTS,))
         first.start()
-        while not waits_for_the_table(postgres):
+        while not postgres.waits():
             assert first.is_alive()
         second = threading.Thread(target=postgres.run, args=("account_overview",))
         second.start()
@@ -245,27 +171,4 @@ def test_rejected_rows_of_loads_at_the_same_time_are_all_kept(
     assert sorted(postgres.query("SELECT resource FROM rejected_rows")) == [
         ("account_overview",),
         (AGENTS,),
-    ]
-
-
-ONE_OF_THREE = ONE_LOAD.replace("import AnalyticsApi", "import AnalyticsApi\nimport sys").replace(
-    "spec.resources[1]", "spec.resources[int(sys.argv[1])]"
-)
-
-
-def test_first_loads_at_the_same_moment_all_succeed(
-    postgres: PostgresProject, api: FakeApi
-) -> None:
-    """None of them finds the dataset; all fill the table of rejected rows, and lose none."""
-    for name in ALL:
-        api.rows[name] = agents(50)
-        api.rows[name][0]["id"] = "none"
-    commands = [[sys.executable, "-c", ONE_OF_THREE, str(number % 3)] for number in range(6)]
-    running = [subprocess.Popen(command, stderr=subprocess.PIPE) for command in commands]
-    told = [process.communicate(timeout=100)[1].decode() for process in running]
-    assert [process.returncode for process in running] == [0] * 6, "\n".join(told)
-    for name in ALL:
-        assert postgres.query(f"SELECT count(*), count(DISTINCT id) FROM {name}") == [(49, 49)]
-    assert postgres.query("SELECT count(DISTINCT resource), count(*) FROM rejected_rows") == [
-        (3, 3)
     ]

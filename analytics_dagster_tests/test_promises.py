@@ -45,29 +45,22 @@ SHOWN_BY = {
         "ducklake": "a_transaction_that_reads_sees_one_version_through_a_refresh",
     },
     "loads at the same time": {
+        SUITE: "first_loads_at_the_same_moment_all_succeed",
         "overlap": "eight_runs_at_the_same_moment_all_succeed",
-        "postgres": "first_loads_at_the_same_moment_all_succeed "
-        "different_resources_are_written_at_the_same_time "
+        "postgres": "different_resources_are_written_at_the_same_time "
         "rejected_rows_of_loads_at_the_same_time_are_all_kept",
-        "ducklake": "first_loads_at_the_same_moment_all_succeed "
-        "loads_of_different_resources_at_the_same_time_all_succeed "
+        "ducklake": "loads_of_different_resources_at_the_same_time_all_succeed "
         "commits_at_the_same_time_follow_each_other",
-        "delta": "first_loads_at_the_same_moment_all_succeed",
+        "delta": "first_loads_of_hosts_at_the_same_moment_all_succeed",
     },
     "one load of a resource at a time": {
-        "overlap": "a_run_does_not_wait_for_ever_for_another_one",
-        "postgres": "runs_on_other_machines_wait_and_name_who_loads "
+        SUITE: "a_run_does_not_wait_for_ever_for_another_one "
         "a_load_that_lost_its_lock_writes_nothing",
-        "ducklake": "runs_on_other_machines_wait_and_name_who_loads "
-        "a_load_that_lost_its_lock_writes_nothing",
-        "delta": "runs_on_this_host_wait_and_name_who_loads "
-        "a_load_that_another_host_overtook_writes_nothing",
+        "delta": "a_load_that_another_host_overtook_writes_nothing",
     },
     "a run that is killed": {
+        SUITE: "a_run_that_is_killed_while_it_writes_harms_no_row",
         "chaos": "a_run_that_is_killed_leaves_old_rows_or_new_ones_and_the_next_run_repairs",
-        "postgres": "a_run_that_is_killed_while_it_writes_harms_no_row",
-        "ducklake": "a_run_that_is_killed_while_it_commits_harms_no_row",
-        "delta": "a_run_that_is_killed_while_it_writes_harms_no_row",
     },
     "rows on their way": {SUITE: "every_value_survives_and_is_known_again"},
     "space": {"ducklake": "old_versions_stay_readable_until_they_are_cleaned_up"},

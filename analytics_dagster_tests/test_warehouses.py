@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +12,24 @@ import pytest
 
 from analytics_dagster.api_reader import read_spec
 from analytics_dagster.api_spec import ApiSpec
+from analytics_dagster.warehouse import Warehouse
 from analytics_dagster_tests.conftest import Checkout, Run, agents
-from analytics_dagster_tests.fake_api import FakeApi
+from analytics_dagster_tests.fake_api import FakeApi, answer_after
+from analytics_dagster_tests.one_load import one_load
 from analytics_dagster_tests.postgres_server import PASSWORD
 from analytics_dagster_tests.test_definitions import ROOT, with_calls
 from analytics_dagster_tests.test_full_refresh import each_look_finds_one_version
-from analytics_dagster_tests.test_incremental import ONE_LOAD
+from analytics_dagster_tests.test_overlap import a_run_that_reads_for_ever
 from analytics_dagster_tests.warehouses import (
     AGENTS,
+    ALL,
     AnyProject,
     DeltaProject,
     DuckDbProject,
     DuckLakeProject,
     PostgresProject,
     SqliteProject,
+    all_succeed,
     figures,
     needs_ducklake,
     ready,
@@ -182,7 +185,7 @@ def test_another_machine_goes_on_where_the_last_load_ended(
     api.requests.clear()
     (tmp_path / "elsewhere").mkdir()
     done = subprocess.run(
-        [sys.executable, "-c", ONE_LOAD],
+        one_load(),
         cwd=tmp_path / "elsewhere",
         env=os.environ | {"HOME": str(tmp_path), "PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -239,6 +242,65 @@ def test_a_statement_that_fails_in_the_middle_takes_the_others_back(
     api.rows[AGENTS] = agents(250, total_talk_time=7)
     assert project.run(AGENTS, config={"mode": mode}).success
     assert project.query(f"SELECT DISTINCT total_talk_time FROM {AGENTS}") == [(7,)]
+
+
+@pytest.mark.parametrize("mode", ["incremental", "full_refresh"])
+def test_a_run_that_is_killed_while_it_writes_harms_no_row(
+    project: AnyProject, api: FakeApi, mode: str
+) -> None:
+    """The next one repairs what is left, and need not wait for the dead one."""
+    content = (
+        "SELECT count(*), count(DISTINCT id), min(total_talk_time), max(total_talk_time) "
+        f"FROM {AGENTS}"
+    )
+    old, new = [(250, 250, 90, 90)], [(260, 260, 120, 120)]
+    assert project.run(AGENTS).success
+    api.rows[AGENTS] = agents(260, total_talk_time=120)
+    project.kill_while_it_writes(one_load(AGENTS, mode), api)
+    assert project.query(content) in (old, new)
+    assert project.run(AGENTS, config={"mode": mode}, overlap_timeout=5).success
+    assert project.query(content) == new
+
+
+def test_a_run_does_not_wait_for_ever_for_another_one(project: AnyProject, api: FakeApi) -> None:
+    """It names who loads; others are loaded meanwhile, and a dead run is not waited for."""
+    with a_run_that_reads_for_ever(api) as pid:
+        assert Warehouse().database().is_being_loaded(AGENTS)
+        run = project.run(overlap_timeout=0.5)
+    assert "OverlapError" in run.error
+    assert f"{AGENTS} is being loaded by process {pid}" in run.error
+    assert "for longer than 0.5 s" in run.error
+    assert run.materialized == {"account_overview", "current_queue_activity"}
+    assert project.run(AGENTS, overlap_timeout=5).success
+
+
+ON_A_SERVER = ["postgres", pytest.param("ducklake", marks=needs_ducklake)]
+
+
+@pytest.mark.parametrize("project", ON_A_SERVER, indirect=True)
+def test_a_load_that_lost_its_lock_writes_nothing(
+    project: PostgresProject | DuckLakeProject, api: FakeApi
+) -> None:
+    """Another one may have begun: what was read could be older than what is there now."""
+    assert project.run(AGENTS).success
+    api.rows[AGENTS] = agents(260)
+    api.on(AGENTS, answer_after(project.end_locks), at_offset=198)
+    run = project.run(AGENTS)
+    assert "WarehouseConnectionError" in run.error
+    assert f"analytics.{AGENTS} away" in run.error
+    assert project.query(f"SELECT count(*) FROM {AGENTS}") == [(250,)]
+    assert project.run(AGENTS).success
+
+
+def test_first_loads_at_the_same_moment_all_succeed(project: AnyProject, api: FakeApi) -> None:
+    """None of them finds the dataset; all fill the table of rejected rows, and lose none."""
+    for name in ALL:
+        api.rows[name] = agents(50)
+        api.rows[name][0]["id"] = "none"
+    all_succeed([one_load(name) for name in ALL * 2])
+    for name in ALL:
+        assert project.query(f"SELECT count(*), count(DISTINCT id) FROM {name}") == [(49, 49)]
+    assert project.query("SELECT count(DISTINCT resource), count(*) FROM rejected_rows") == [(3, 3)]
 
 
 def test_made_up_rows_never_mix_with_real_ones(

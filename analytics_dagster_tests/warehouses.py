@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import psycopg2
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
@@ -28,7 +30,20 @@ AGENTS, CREDENTIALS = "agents_overview", "DESTINATION__POSTGRES__CREDENTIALS"
 ALL = ("account_overview", AGENTS, "current_queue_activity")
 TABLES = (*ALL, "calls", "rejected_rows")
 PLACE, S3 = "DESTINATION__FILESYSTEM__BUCKET_URL", "DESTINATION__FILESYSTEM__CREDENTIALS"
-
+TABLE_ID = """
+SELECT max(table_id) FROM ducklake.ducklake_table JOIN ducklake.ducklake_schema USING (schema_id)
+WHERE table_name = '{}' AND schema_name = 'analytics'
+"""
+WAIT = """
+CREATE FUNCTION ducklake.wait() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NEW; END $$;
+CREATE TRIGGER wait BEFORE INSERT ON ducklake.ducklake_data_file
+FOR EACH ROW WHEN (NEW.table_id = {table}) EXECUTE FUNCTION ducklake.wait()
+"""
+WAITING = """
+SELECT count(*) FROM pg_stat_activity
+WHERE wait_event = '{}' AND datname = current_database()
+"""
 
 needs_ducklake = pytest.mark.skipif(
     find_spec("duckdb_extension_ducklake") is None,
@@ -36,7 +51,40 @@ needs_ducklake = pytest.mark.skipif(
 )
 
 
-class DuckDbProject(Project):
+def kill_when(begins: Callable[[], bool], command: list[str]) -> None:
+    """Starts a process, and kills it when something has begun."""
+    with subprocess.Popen(command) as process:
+        while not begins():
+            assert process.poll() is None
+        process.kill()
+
+
+class InFiles(Project):
+    """A project whose tables are files on this machine."""
+
+    def kill_while_it_writes(self, command: list[str], api: FakeApi) -> None:
+        """Kills a load when one of the files has changed since it asked the API."""
+        seen: list[set[tuple[str, int, int]]] = []
+
+        def writes() -> bool:
+            if api.requests:
+                seen.append(self._files())
+            return bool(seen) and seen[-1] != seen[0]
+
+        api.requests.clear()
+        kill_when(writes, command)
+
+    def _files(self) -> set[tuple[str, int, int]]:
+        found = set()
+        for path in self.path.parent.rglob("*"):
+            with suppress(FileNotFoundError):
+                stat = path.stat()
+                if path.is_file() and stat.st_size and path.suffix != ".lock":
+                    found.add((str(path), stat.st_size, stat.st_mtime_ns))
+        return found
+
+
+class DuckDbProject(InFiles):
     """The project on a DuckDB file."""
 
     setting, place = "ANALYTICS_DUCKDB_PATH", "analytics.duckdb"
@@ -48,24 +96,71 @@ class DuckDbProject(Project):
             connection.execute(sql)
 
 
-class PostgresProject(Project):
+class OnServer(Project):
+    """A project that has a database of its own on a Postgres server."""
+
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch, server: PostgresServer) -> None:
+        super().__init__(path, monkeypatch)
+        self.server, self.credentials = server, server.new_database()
+
+    def ask_server(self, sql: str) -> list[tuple[Any, ...]]:
+        """What the database itself answers."""
+        return self.server.query(self.credentials, sql)
+
+    def held_up(self, table: str) -> AbstractContextManager[None]:
+        """Nobody can write the table to the end."""
+        raise NotImplementedError
+
+    def waits(self) -> bool:
+        """Whether a load is held up."""
+        raise NotImplementedError
+
+    def kill_while_it_writes(self, command: list[str], _: FakeApi) -> None:
+        """Kills a load in the middle of its transaction."""
+        with self.held_up(AGENTS):
+            kill_when(self.waits, command)
+
+    def end_locks(self) -> None:
+        """Somebody ends the connections that keep other loads away."""
+        self.ask_server(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_stat_activity USING (pid) "
+            "WHERE locktype = 'advisory' AND datname = current_database()"
+        )
+
+
+class PostgresProject(OnServer):
     """The project on a Postgres database of its own."""
 
     setting, place = CREDENTIALS, "127.0.0.1"
 
     def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch, server: PostgresServer) -> None:
-        super().__init__(path, monkeypatch)
-        self.server, self.credentials = server, server.new_database()
+        super().__init__(path, monkeypatch, server)
         self._set("ANALYTICS_DESTINATION", "postgres")
         self._set(CREDENTIALS, self.credentials)
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
-        return self.server.query(self.credentials, sql)
+        return self.ask_server(sql)
 
     edit = query
 
+    @contextmanager
+    def held_up(self, table: str) -> Iterator[None]:
+        """A transaction of somebody's that lets nobody write the table."""
+        connection = psycopg2.connect(self.credentials)
+        with connection.cursor() as cursor:
+            cursor.execute(f"LOCK TABLE analytics.{table} IN SHARE MODE")
+        try:
+            yield
+        finally:
+            connection.close()
 
-class DeltaProject(Project):
+    def waits(self) -> bool:
+        """Whether a load is held up."""
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        return self.query(waiting) == [(1,)]
+
+
+class DeltaProject(InFiles):
     """The project on Delta tables of its own, in a folder or, with a server, on S3."""
 
     setting = PLACE
@@ -147,16 +242,15 @@ class DeltaProject(Project):
             yield connection
 
 
-class DuckLakeProject(Project):
+class DuckLakeProject(OnServer):
     """The project on a DuckLake of its own: a catalog on a server, and files in a folder."""
 
     setting, place = CATALOG, "127.0.0.1"
 
     def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch, server: PostgresServer) -> None:
-        super().__init__(path, monkeypatch)
-        self.server, self.catalog = server, server.new_database()
+        super().__init__(path, monkeypatch, server)
         self._set("ANALYTICS_DESTINATION", "ducklake")
-        self._set(CATALOG, self.catalog)
+        self._set(CATALOG, self.credentials)
         self._set(STORAGE, str(path))
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
@@ -165,8 +259,25 @@ class DuckLakeProject(Project):
 
     edit = query
 
+    @contextmanager
+    def held_up(self, table: str) -> Iterator[None]:
+        """Who commits new files of the table waits in the middle of it."""
+        [(number,)] = self.ask_server(TABLE_ID.format(table))
+        self.ask_server(WAIT.format(table=number))
+        connection = psycopg2.connect(self.credentials)
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_lock(1)")
+        try:
+            yield
+        finally:
+            connection.close()
 
-class SqliteProject(Project):
+    def waits(self, event: str = "advisory") -> bool:
+        """Whether a commit is held up, or waits for another one's `transactionid`."""
+        return self.ask_server(WAITING.format(event)) == [(1,)]
+
+
+class SqliteProject(InFiles):
     """The project on another destination of dlt's: SQLite files, by SQLAlchemy."""
 
     setting, place = "DESTINATION__SQLALCHEMY__CREDENTIALS", "sqlalchemy"
@@ -210,3 +321,10 @@ def figures(run: Run, *names: str) -> list[Any]:
     assert run.success, run.error
     metadata = run.metadata(AGENTS)
     return [metadata[name] for name in names]
+
+
+def all_succeed(commands: list[list[str]]) -> None:
+    """Runs processes at the same time."""
+    running = [subprocess.Popen(command, stderr=subprocess.PIPE) for command in commands]
+    told = [process.communicate(timeout=200)[1].decode() for process in running]
+    assert [process.returncode for process in running] == [0] * len(commands), "\n".join(told)
