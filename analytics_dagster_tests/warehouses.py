@@ -99,6 +99,8 @@ class DuckDbProject(InFiles):
 class OnServer(Project):
     """A project that has a database of its own on a Postgres server."""
 
+    dataset = "analytics"
+
     def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch, server: PostgresServer) -> None:
         super().__init__(path, monkeypatch)
         self.server, self.credentials = server, server.new_database()
@@ -245,7 +247,7 @@ class DeltaProject(InFiles):
 class DuckLakeProject(OnServer):
     """The project on a DuckLake of its own: a catalog on a server, and files in a folder."""
 
-    setting, place = CATALOG, "127.0.0.1"
+    setting, place, dataset = CATALOG, "127.0.0.1", "ducklake.analytics"
 
     def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch, server: PostgresServer) -> None:
         super().__init__(path, monkeypatch, server)
