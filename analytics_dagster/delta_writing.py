@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 import dlt
+import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Schema, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 from dlt.common.destination.exceptions import DestinationTerminalException
@@ -23,6 +24,20 @@ from analytics_dagster.delta_tables import check_version
 from analytics_dagster.errors import OverlapError
 
 _NO_RETRY = CommitProperties(max_commit_retries=0)
+
+
+def create_table(uri: str, columns: pa.Schema, **options: Any) -> None:
+    """Makes a table that is not there, as version 0 alone; `options` are those of deltalake.
+
+    Trying again, deltalake would commit a table that another host made meanwhile as version 1,
+    and all hosts would believe that a load had overtaken them.
+    """
+    schema = Schema.from_arrow(columns)
+    try:
+        DeltaTable.create(uri, schema, mode="ignore", commit_properties=_NO_RETRY, **options)
+    except CommitFailedError:
+        if not DeltaTable.is_deltatable(uri, options.get("storage_options")):
+            raise
 
 
 class _Write(DeltaLoadFilesystemJob):
@@ -64,10 +79,9 @@ class _Client(FilesystemClient):
         applied = super().update_stored_schema(only_tables, expected_update, force)  # type: ignore[arg-type]
         for name in filter(self._is_delta, only_tables or self.schema.tables):
             columns = self.schema.get_table_columns(name)
-            DeltaTable.create(
+            create_table(
                 self.settings.uri(name),
-                Schema.from_arrow(columns_to_arrow(columns, self.capabilities, "UTC")),
-                mode="ignore",
+                columns_to_arrow(columns, self.capabilities, "UTC"),
                 configuration=self.config.deltalake_configuration,
                 storage_options=dict(self.settings.options),
             )

@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import dagster as dg
 import pyarrow as pa
 import pytest
-from deltalake import write_deltalake
+from deltalake import DeltaTable, write_deltalake
 from dlt.common.libs.pyarrow import get_local_dataset_reader
 
+from analytics_dagster.delta_settings import delta_settings
+from analytics_dagster.delta_writing import create_table
 from analytics_dagster.warehouse import Warehouse
 from analytics_dagster_tests.conftest import agents
 from analytics_dagster_tests.fake_api import FakeApi, answer_after
@@ -228,6 +232,25 @@ def test_of_hosts_that_load_at_the_same_moment_one_wins(
     assert len(failed) < len(running), "\n".join(told)
     assert all("OverlapError" in text for text in failed), "\n".join(failed)
     assert on_s3.query(CONTENT) == [(250, 250, 90)]
+
+
+@pytest.mark.parametrize("place", ["bucket", "folder"])
+def test_hosts_that_make_a_table_at_the_same_moment_make_it_once(
+    on_s3: DeltaProject, tmp_path: Path, place: str
+) -> None:
+    """No load takes the making of the table by another host for a load, and gives up."""
+    options = dict(delta_settings().options) if place == "bucket" else {}
+    at_once = Barrier(4)
+
+    def make(uri: str) -> None:
+        at_once.wait(10)
+        create_table(uri, pa.schema({"id": pa.int64()}), storage_options=options)
+
+    with ThreadPoolExecutor(4) as hosts:
+        for number in range(5):
+            uri = f"{on_s3.place if place == 'bucket' else tmp_path}/{number}"
+            list(hosts.map(make, [uri] * 4))
+            assert DeltaTable(uri, storage_options=options).version() == 0
 
 
 def test_a_load_whose_state_was_not_kept_is_repeated(delta: DeltaProject, api: FakeApi) -> None:
