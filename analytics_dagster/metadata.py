@@ -10,7 +10,7 @@ import dagster as dg
 
 from analytics_dagster.api_spec import Column, Resource
 from analytics_dagster.database import DATASET
-from analytics_dagster.transport import Traffic
+from analytics_dagster.traffic import Traffic
 
 if TYPE_CHECKING:
     from analytics_dagster.loading import Loaded

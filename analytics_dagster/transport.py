@@ -1,4 +1,4 @@
-"""One API over HTTP: retries, redirects, and a key that never shows.
+"""One API over HTTP: redirects, time limits, and a key that never shows.
 
 Every request of this package goes through `Transport.get`. What belongs here is what HTTP
 knows; what a page of rows looks like is decided in `pages`.
@@ -6,17 +6,14 @@ knows; what a page of rows looks like is decided in `pages`.
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http import HTTPStatus
-from threading import Lock
 from typing import Any, TypeVar
 from urllib.parse import urlencode, urlsplit
 
-import tenacity
 import urllib3
 
 from analytics_dagster.api_spec import Client
@@ -27,63 +24,18 @@ from analytics_dagster.errors import (
     MalformedBodyError,
     OversizedBodyError,
     RedirectError,
-    StatusError,
-    TimeLimitError,
 )
 from analytics_dagster.failures import bad_status, broken_exchange
 from analytics_dagster.gate import Gate
 from analytics_dagster.origin import Origin
-from analytics_dagster.progress import LOGGER
 from analytics_dagster.redaction import URLLIB3_LOGGERS, redacted_logs
+from analytics_dagster.retrying import Retrying, TimeLeft
+from analytics_dagster.traffic import Traffic
 
-BACKOFF_FACTOR = 2
-JITTER = 0.1
 MAX_BODY_BYTES = 256 * 1024 * 1024
 MAX_REDIRECTS = 5
 
 T = TypeVar("T")
-
-
-@dataclass
-class Traffic:
-    """What was sent so far, and the seconds in which a reader waited to send.
-
-    It waits before a retry, while the API asks for that, and for the budget of requests.
-    """
-
-    requests: int = 0
-    retries: int = 0
-    seconds_waited: float = 0.0
-    _lock: Lock = field(default_factory=Lock, repr=False)
-    _waiting: int = 0
-    _since: float = 0.0
-
-    def add(self, *, requests: int = 0, retries: int = 0) -> None:
-        """Counts more; readers count at the same time."""
-        with self._lock:
-            self.requests += requests
-            self.retries += retries
-
-    @contextmanager
-    def wait(self, clock: Any) -> Iterator[None]:
-        """Counts the seconds of the block, once when readers wait at the same time."""
-        with self._lock:
-            self._waiting += 1
-            if self._waiting == 1:
-                self._since = clock.monotonic()
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._waiting -= 1
-                if not self._waiting:
-                    self.seconds_waited += clock.monotonic() - self._since
-
-    def told(self) -> str:
-        """The retries and waits in words, if there were any."""
-        if not self.retries and self.seconds_waited < 1:
-            return ""
-        return f"; {self.retries} retries, {self.seconds_waited:.0f} s waited"
 
 
 @dataclass(frozen=True)
@@ -124,26 +76,24 @@ class Transport:
         clock: Any = time,
     ) -> None:
         self.base_url = base_url.rstrip("/")
-        self.traffic = Traffic()
+        self.traffic = Traffic(clock=clock)
         self._authentication = Authentication(client, api_key)
         self.redactor = self._authentication.redactor
         self._headers = client.headers
-        self._retries = retries
         self._limits = limits or TimeLimits()
         self._clock = clock
-        self._give_up_at = clock.monotonic() + self._limits.resource
+        self._time_left = TimeLeft(self._limits.resource, clock)
         self.readers = readers
         self._origin = Origin(self.base_url, self._authentication)
         self._pool = connection_pool(self.base_url, self._limits, readers)
         self._deadlines = Deadlines()
         self._gate = gate or Gate(at_once=readers, clock=clock)
-        self._retrying = tenacity.Retrying(
-            stop=lambda state: state.attempt_number > self._retries,
-            wait=_wait,
-            retry=tenacity.retry_if_exception(lambda error: getattr(error, "transient", False)),
-            before_sleep=self._count_retry,
-            sleep=self._sleep,
-            reraise=True,
+        self._retrying = Retrying(
+            retries,
+            time_left=self._time_left,
+            traffic=self.traffic,
+            gate=self._gate,
+            redactor=self.redactor,
         )
 
     @contextmanager
@@ -155,7 +105,7 @@ class Transport:
                     yield self
                 finally:
                     # Readers whose page nobody waits for any more try and wait for nothing.
-                    self._give_up_at = 0
+                    self._time_left.end()
             self._pool.clear()
 
     def get(
@@ -179,37 +129,13 @@ class Transport:
             # A link of the API may hold a row: in messages only our own parameters are shown.
             shown = _with_query(target.partition("?")[0], query)
             target = _with_query(target, query)
-            parsed: T = self._retrying(self._attempt, target, shown, parse, headers or {})
+            return self._retrying(lambda: self._attempt(target, shown, parse, headers or {}))
         except ApiError as error:
-            is_told = error.transient and self._retries > 0
-            tried = f" It was tried {self._retries + 1} times." if is_told else ""
-            error.args = (self.redactor.text(str(error)) + tried,)
+            error.args = (self.redactor.text(str(error)),)
             raise
-        return parsed
 
     def _absolute(self, url: str) -> str:
         return url if urlsplit(url).scheme else f"{self.base_url}/{url.lstrip('/')}"
-
-    def _sleep(self, seconds: float) -> None:
-        until = self._clock.monotonic() + seconds
-        with self.traffic.wait(self._clock):
-            while (left := min(until, self._give_up_at) - self._clock.monotonic()) > 0:
-                self._clock.sleep(min(left, 1))
-
-    def _count_retry(self, state: tenacity.RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome else None
-        problem = str(error).partition(". ")[0].rstrip(".")
-        self._check_time(problem, state.upcoming_sleep)
-        self.traffic.add(retries=1)
-        if isinstance(error, StatusError) and _asks_to_wait(error):
-            self._gate.close_for(state.upcoming_sleep)
-        LOGGER.warning(
-            "%s. Trying again in %.1f s, for the %d. of %d times.",
-            self.redactor.text(problem),
-            state.upcoming_sleep,
-            state.attempt_number,
-            self._retries,
-        )
 
     def _attempt(
         self, url: str, shown: str, parse: Callable[[Answer], T], headers: Mapping[str, str]
@@ -233,10 +159,10 @@ class Transport:
         raise MalformedBodyError(f"{shown}: {problem}")
 
     def _exchange(self, url: str, shown: str, headers: Mapping[str, str]) -> Answer:
-        with self.traffic.wait(self._clock):
-            self._gate.enter(lambda: self._give_up_at)
+        with self.traffic.wait():
+            self._gate.enter(lambda: self._time_left.ends_at)
         try:
-            self._check_time(f"{shown}: its turn did not come")
+            self._time_left.check(f"{shown}: its turn did not come")
             self.traffic.add(requests=1)
             return self._answered(url, shown, headers)
         finally:
@@ -245,28 +171,17 @@ class Transport:
     def _answered(self, url: str, shown: str, headers: Mapping[str, str]) -> Answer:
         failure: Exception | None = None
         answer = None
-        left = self._give_up_at - self._clock.monotonic()
-        with self._deadlines.exchange(min(self._limits.total, left)) as deadline:
+        seconds = min(self._limits.total, self._time_left.seconds())
+        with self._deadlines.exchange(seconds) as deadline:
             try:
                 answer = self._request(url, shown, headers)
             except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
                 failure = error
         # An answer without a length ends where the deadline cut it: it looks whole, and is not.
         if answer is None or deadline.passed:
-            self._check_time(f"{shown}: no whole answer")
+            self._time_left.check(f"{shown}: no whole answer")
             raise broken_exchange(shown, failure, self._limits, deadline_passed=deadline.passed)
         return answer
-
-    def _check_time(self, problem: str, needed: float = 0) -> None:
-        if self._clock.monotonic() + needed >= self._give_up_at:
-            wait = f", and another attempt may be made in {needed:.0f} s" if needed else ""
-            error = TimeLimitError(
-                f"{problem}{wait}: reading the resource takes longer than "
-                f"{self._limits.resource:g} s, waits included. Set resource_timeout of "
-                "analytics_api higher, or ask the API's owner why it is slow."
-            )
-            error.transient = False
-            raise error
 
     def _request(self, url: str, shown: str, headers: Mapping[str, str]) -> Answer:
         response = self._pool.request(
@@ -286,19 +201,6 @@ class Transport:
         text = self.redactor.text
         headers = {name.lower(): text(value) for name, value in answer.headers.items()}
         return Answer(answer.status, headers, self.redactor.body(answer.body))
-
-
-def _asks_to_wait(error: StatusError) -> bool:
-    """Whether the API wants no request for a while, from any reader."""
-    too_many = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
-    return error.retry_after is not None or error.status in too_many
-
-
-def _wait(state: tenacity.RetryCallState) -> float:
-    error = state.outcome.exception() if state.outcome else None
-    asked: float | None = getattr(error, "retry_after", None)
-    backoff = BACKOFF_FACTOR**state.attempt_number * random.uniform(1, 1 + JITTER)  # noqa: S311
-    return backoff if asked is None else asked
 
 
 def _with_query(url: str, query: str) -> str:

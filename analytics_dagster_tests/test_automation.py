@@ -420,7 +420,7 @@ def test_a_failed_run_is_told_to_the_webhook(
     monkeypatch.setenv("ANALYTICS_ALERT_WEBHOOK_URL", listener.url)
     monkeypatch.setenv("ANALYTICS_DAGSTER_URL", "https://dagster.example.com/")
     api.always(AGENTS, raw(b"<html>Agent 1, a+b/c=%</html>", "text/html"))
-    monkeypatch.setattr("analytics_dagster.transport.BACKOFF_FACTOR", 0.01)
+    monkeypatch.setattr("analytics_dagster.retrying.BACKOFF_FACTOR", 0.01)
     _, run = alert(instance)
     [sent] = listener.alerts
     assert list(sent) == ["text"]

@@ -28,7 +28,8 @@ from analytics_dagster.errors import ApiConfigError, ApiError, ContractError, Fi
 from analytics_dagster.landing import land
 from analytics_dagster.pages import Reading, read_whole
 from analytics_dagster.scratch import Scratch
-from analytics_dagster.transport import Answer, Traffic, Transport
+from analytics_dagster.traffic import Traffic
+from analytics_dagster.transport import Answer, Transport
 from analytics_dagster.values import arrow_type
 
 Json = Any

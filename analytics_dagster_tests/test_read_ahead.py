@@ -123,7 +123,7 @@ def test_a_page_that_fails_is_told_in_its_turn(
     api: FakeApi, transport: Transport, resource: Resource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The pages before it are handed on, and the error is that of one reader."""
-    monkeypatch.setattr("analytics_dagster.transport.BACKOFF_FACTOR", 0.01)
+    monkeypatch.setattr("analytics_dagster.retrying.BACKOFF_FACTOR", 0.01)
     api.rows[AGENTS] = agents(1000)
     api.always(AGENTS, status(500), at_offset=495)
     found: list[int] = []
@@ -178,7 +178,7 @@ def test_fewer_read_at_the_same_time_after_a_429_and_then_more_again(
     api: FakeApi, transport: Transport, resource: Resource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A quarter of them at first; all of them when the API goes on to answer for long enough."""
-    monkeypatch.setattr("analytics_dagster.transport.BACKOFF_FACTOR", 0.1)
+    monkeypatch.setattr("analytics_dagster.retrying.BACKOFF_FACTOR", 0.1)
     monkeypatch.setattr("analytics_dagster.gate.ANSWERS_BEFORE_MORE", 10)
     api.rows[AGENTS] = agents(9000)
     counted = Counted()
@@ -302,7 +302,7 @@ def test_an_api_that_takes_one_request_at_a_time_is_read(
     api: FakeApi, spec: ApiSpec, resource: Resource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And hardly ever asked for more again."""
-    monkeypatch.setattr("analytics_dagster.transport._wait", lambda _: 0.2)
+    monkeypatch.setattr("analytics_dagster.retrying._wait", lambda _: 0.2)
     api.rows[AGENTS] = agents(6000)
     lock = threading.Lock()
 

@@ -43,7 +43,8 @@ from analytics_dagster.errors import (
     UnauthorizedError,
     UnreachableError,
 )
-from analytics_dagster.transport import JITTER, Answer, Transport
+from analytics_dagster.retrying import JITTER
+from analytics_dagster.transport import Answer, Transport
 from analytics_dagster_tests.conftest import TurnedClock
 from analytics_dagster_tests.fake_api import (
     HOST,
