@@ -21,7 +21,8 @@ SET ?= default
 TESTS-embedded-elt := definitions automation checks daemon dagster_dev executors isolation load \
   progress readme secrets
 TESTS-ducklake := ducklake warehouses
-TESTS := $(patsubst %,analytics_dagster_tests/test_%.py,$(TESTS-$(SET)))
+KEYWORDS-ducklake := -k "ducklake or duckdb"
+TESTS := $(patsubst %,analytics_dagster_tests/test_%.py,$(TESTS-$(SET))) $(KEYWORDS-$(SET))
 KILLS ?= 30
 VENV := .venv$(if $(filter-out default,$(SET)),-$(SET))
 LOCK := requirements$(if $(filter-out default,$(SET)),-$(SET)).lock

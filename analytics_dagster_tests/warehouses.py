@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from importlib.util import find_spec
@@ -51,19 +52,20 @@ needs_ducklake = pytest.mark.skipif(
 )
 
 
-def kill_when(begins: Callable[[], bool], command: list[str]) -> None:
-    """Starts a process, and kills it when something has begun."""
+def kill_when(begins: Callable[[], bool], command: list[str], seconds: float = 0) -> None:
+    """Starts a process, and kills it so many seconds after something has begun."""
     with subprocess.Popen(command) as process:
         while not begins():
             assert process.poll() is None
+        time.sleep(seconds)
         process.kill()
 
 
 class InFiles(Project):
     """A project whose tables are files on this machine."""
 
-    def kill_while_it_writes(self, command: list[str], api: FakeApi) -> None:
-        """Kills a load when one of the files has changed since it asked the API."""
+    def kill_while_it_writes(self, command: list[str], api: FakeApi, seconds: float) -> None:
+        """Kills a load so many seconds after the first change to a file since it asked the API."""
         seen: list[set[tuple[str, int, int]]] = []
 
         def writes() -> bool:
@@ -72,7 +74,7 @@ class InFiles(Project):
             return bool(seen) and seen[-1] != seen[0]
 
         api.requests.clear()
-        kill_when(writes, command)
+        kill_when(writes, command, seconds)
 
     def _files(self) -> set[tuple[str, int, int]]:
         found = set()
@@ -117,10 +119,10 @@ class OnServer(Project):
         """Whether a load is held up."""
         raise NotImplementedError
 
-    def kill_while_it_writes(self, command: list[str], _: FakeApi) -> None:
-        """Kills a load in the middle of its transaction."""
+    def kill_while_it_writes(self, command: list[str], _: FakeApi, seconds: float) -> None:
+        """Kills a load that is held up in its transaction since so many seconds."""
         with self.held_up(AGENTS):
-            kill_when(self.waits, command)
+            kill_when(self.waits, command, seconds)
 
     def end_locks(self) -> None:
         """Somebody ends the connections that keep other loads away."""
