@@ -143,9 +143,7 @@ class _Evidence:
         """Rows, each counted once; to be asked when the reading is over."""
         if not self.identities:
             return 0
-        rows = pa.Array.from_buffers(
-            pa.int64(), len(self.identities), [None, pa.py_buffer(self.identities)]
-        )
+        rows = _numbers(self.identities)
         slices = [rows[at : at + _SLICE] for at in range(0, len(rows), _SLICE)]
         # By their last bits, so that what is compared at a time is about a slice.
         last_bits = 2 ** len(slices).bit_length() - 1 if len(slices) > 1 else 0
@@ -182,14 +180,24 @@ class _Evidence:
         if page.total < len(self.identities):
             self._has_honest_total = False
 
+    def not_in(self, other: _Evidence) -> int:
+        """How many rows of this reading did not come in the other one."""
+        rows = _numbers(self.identities)
+        is_known = pc.is_in(rows, value_set=_numbers(other.identities))
+        return int(pc.count_distinct(rows.filter(pc.invert(is_known))).as_py())
+
     def flaw(self, before: _Evidence | None) -> str:
         """Why this reading is no proof, or nothing; `before` is the reading before it."""
         rows, totals = len(self.identities), self._totals if self._has_honest_total else []
         flaw = self._flaw_of_totals(rows, totals)
         if flaw or (before is not None and before.identities == self.identities):
             return flaw or self._stopped_by
-        if self._has_blind and rows and not (totals or self._stopped_by):
-            return "pages that share no row, and no total, do not show whether they shift"
+        if self._has_blind and not self._stopped_by:
+            if rows and not totals:
+                return "pages that share no row, and no total, do not show whether they shift"
+            if before is not None and (lost := before.not_in(self)):
+                only = f"{lost} rows came on the first reading only"
+                return f"{only}, and pages that share no row do not show why"
         if self._has_moved and not totals:
             return "the pages shift while they are read"
         repeated = rows - self.distinct - self._pushed_on
@@ -209,6 +217,10 @@ class _Evidence:
         if totals and rows < totals[0]:
             return f"the API claims {totals[0]} rows and gave {rows}"
         return ""
+
+
+def _numbers(identities: array[int]) -> pa.Array:
+    return pa.Array.from_buffers(pa.int64(), len(identities), [None, pa.py_buffer(identities)])
 
 
 def _distinct(slices: list[pa.Array], last_bits: int, bits: int) -> int:

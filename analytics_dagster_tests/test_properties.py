@@ -15,7 +15,7 @@ from typing import Any, cast, get_args
 import orjson
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from analytics_dagster import read_ahead
@@ -275,6 +275,18 @@ SERVERS = st.builds(
 
 
 @given(server=SERVERS)
+@example(
+    # The second reading begins with the last page of the first, and ends there.
+    server=Server(
+        rows=[0, 1],
+        limit=4,
+        edits=[("reverse", 0)],
+        total="page",
+        caps=[2],
+        ignores_offset=False,
+        faults=["none", "none", "again", "empty"],
+    )
+)
 @settings(max_examples=4000, deadline=None)
 def test_whatever_the_server_does_a_reading_is_complete_or_red(server: Server) -> None:
     """No row that was there from the beginning to the end is missing from a green reading."""
