@@ -200,9 +200,10 @@ class Server:
 
     def _body(self, params: dict[str, int]) -> bytes:
         self.requests += 1
-        offset = 0 if self.ignores_offset else params["offset"]
+        asked = params["offset"] if "offset" in params else params["page"] * self.limit
+        offset = 0 if self.ignores_offset else asked
         cap = self.caps[self.requests % len(self.caps)]
-        rows = self.rows[offset : offset + min(params["limit"], cap)]
+        rows = self.rows[offset : offset + min(self.limit, cap)]
         fault = self.faults.pop(0) if self.faults else "none"
         # Nothing tells an empty first page from an empty resource; the next load reads it again.
         if fault == "empty" and offset:
@@ -232,6 +233,10 @@ class Server:
             self.always_there.discard(self.rows.pop(at % len(self.rows)))
         elif kind == "move" and self.rows:
             self.rows.insert(at * 7 % len(self.rows), self.rows.pop(at % len(self.rows)))
+        elif kind == "change" and self.rows:
+            row = self.rows.pop(at % len(self.rows))
+            self.always_there.discard(row)
+            self.rows.insert(at * 7 % (len(self.rows) + 1), row)
         elif kind == "reverse":
             self.rows.reverse()
 
@@ -243,38 +248,70 @@ def every_page_is_waited_for() -> Iterator[None]:
         yield
 
 
-RESOURCE = Resource.model_validate(
-    {
-        "name": "agents",
-        "primary_key": "id",
-        "write_disposition": "merge",
-        "columns": {"id": {"data_type": "bigint", "nullable": False}},
-        "endpoint": {
-            "path": "/v1/agents",
-            "data_selector": "data",
-            "paginator": {"type": "offset", "limit": 4},
-        },
-    }
-)
-SERVERS = st.builds(
-    Server,
-    rows=st.integers(0, 14).map(lambda count: list(range(count))),
-    limit=st.just(4),
-    edits=st.lists(
-        st.tuples(
-            st.sampled_from(["insert", "delete", "move", "reverse", "wait"]), st.integers(0, 20)
+def resource(paginator: dict[str, Any], **endpoint: Any) -> Resource:
+    """A resource with no column but its key and a time."""
+    return Resource.model_validate(
+        {
+            "name": "agents",
+            "primary_key": "id",
+            "write_disposition": "merge",
+            "columns": {
+                "id": {"data_type": "bigint", "nullable": False},
+                "current_timestamp": {"data_type": "timestamp", "nullable": False},
+            },
+            "endpoint": {
+                "path": "/v1/agents",
+                "data_selector": "data",
+                "paginator": paginator,
+                **endpoint,
+            },
+        }
+    )
+
+
+def servers(*edits: str, **fields: st.SearchStrategy[Any]) -> st.SearchStrategy[Server]:
+    """Any servers whose rows change in these ways."""
+    return st.builds(
+        Server,
+        rows=st.integers(0, 14).map(lambda count: list(range(count))),
+        limit=st.just(4),
+        edits=st.lists(
+            st.tuples(st.sampled_from([*edits, "wait"]), st.integers(0, 20)), max_size=6
         ),
-        max_size=6,
-    ),
-    total=st.sampled_from(["honest", "absent", "page", "zero", "huge", "text"]),
-    caps=st.lists(st.integers(2, 5), min_size=1, max_size=3) | st.just([1]),
-    ignores_offset=st.booleans(),
-    readers=st.sampled_from([1, 3]),
-    faults=st.lists(st.sampled_from(["none", "none", "empty", "again", "no page"]), max_size=6),
+        total=st.sampled_from(["honest", "absent", "page", "zero", "huge", "text"]),
+        ignores_offset=st.booleans(),
+        readers=st.sampled_from([1, 3]),
+        **fields,
+    )
+
+
+CAPS = st.lists(st.integers(2, 5), min_size=1, max_size=3)
+FAULTS = ["none", "none", "empty", "again", "no page"]
+OFFSET = {"type": "offset", "limit": 4}
+
+
+def is_complete_or_red(read: Resource, server: Server, since: datetime | None = None) -> None:
+    """Asserts that no row is missing that was there, as it is, from the beginning to the end."""
+
+    def take(pages: Iterator[Page]) -> list[int]:
+        return [row["id"] for page in pages for row in page.rows]
+
+    reading = Reading()
+    try:
+        found = read_whole(read, cast(Transport, server), take, reading, since)
+    except ApiError:
+        return
+    assert server.always_there <= set(found)
+    assert len(set(found)) == reading.distinct
+
+
+@given(
+    server=servers(
+        *("insert", "delete", "move", "reverse"),
+        caps=CAPS | st.just([1]),
+        faults=st.lists(st.sampled_from(FAULTS), max_size=6),
+    )
 )
-
-
-@given(server=SERVERS)
 @example(
     # The second reading begins with the last page of the first, and ends there.
     server=Server(
@@ -287,24 +324,45 @@ SERVERS = st.builds(
         faults=["none", "none", "again", "empty"],
     )
 )
-@settings(max_examples=4000, deadline=None)
+@settings(max_examples=3000, deadline=None)
 def test_whatever_the_server_does_a_reading_is_complete_or_red(server: Server) -> None:
     """No row that was there from the beginning to the end is missing from a green reading."""
-
-    def take(pages: Iterator[Page]) -> list[int]:
-        return [row["id"] for page in pages for row in page.rows]
-
     # Pages of one row cannot overlap: where some are, and the total lies, nothing tells.
-    assume(server.caps == [1] or 1 not in server.caps)
     assume(server.caps != [1] or server.total != "page")
     assume(server.caps != [1] or not {"empty", "again"} & {*server.faults})
-    reading = Reading()
-    try:
-        found = read_whole(RESOURCE, cast(Transport, server), take, reading)
-    except ApiError:
-        return
-    assert server.always_there <= set(found)
-    assert len(set(found)) == reading.distinct
+    is_complete_or_red(resource(OFFSET), server)
+
+
+@given(
+    server=servers(
+        *("insert", "delete", "change"),
+        caps=CAPS,
+        faults=st.lists(st.sampled_from(FAULTS), max_size=6),
+    )
+)
+@settings(max_examples=2000, deadline=None)
+def test_whatever_changes_a_reading_of_what_is_new_is_complete_or_red(server: Server) -> None:
+    """Rows that join it while it is read are for the next load; no other one is missing."""
+    since = datetime(2026, 11, 24, 9, tzinfo=timezone.utc)
+    incremental = {"cursor_path": "current_timestamp", "start_param": "updated_since"}
+    is_complete_or_red(resource(OFFSET, incremental=incremental), server, since)
+
+
+@given(
+    server=servers(
+        *("insert", "delete", "move", "reverse"),
+        # A number is a place only where all pages have one length, and the first empty one is
+        # the end.
+        caps=st.just([4]),
+        faults=st.lists(st.sampled_from(["none", "again", "no page"]), max_size=6),
+    )
+)
+@settings(max_examples=1000, deadline=None)
+def test_whatever_the_server_does_a_reading_by_page_number_is_complete_or_red(
+    server: Server,
+) -> None:
+    """Its pages share no row, so that two readings have to be alike."""
+    is_complete_or_red(resource({"type": "page_number"}), server)
 
 
 # Configuration ------------------------------------------------------------------------------
