@@ -239,35 +239,13 @@ def test_the_character_nul_stops_no_load(lake: DuckLakeProject, api: FakeApi) ->
     assert lake.query(f"SELECT name FROM {AGENTS} WHERE id = 1") == [("1\u0000b",)]
 
 
-FULL_DISK = """
-CREATE FUNCTION ducklake.fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-RAISE 'could not extend file "base/1/2": No space left on device' USING ERRCODE = 'disk_full';
-END $$;
-CREATE TRIGGER full_disk BEFORE INSERT ON ducklake.ducklake_data_file
-FOR EACH ROW EXECUTE FUNCTION ducklake.fail()
-"""
-
-
-@needs_ducklake
-def test_a_full_disk_of_the_server_is_no_full_disk_here(
-    lake: DuckLakeProject, api: FakeApi
-) -> None:
-    """The message says where to make room, and the old rows are there."""
-    assert lake.run(AGENTS).success
-    lake.ask_server(FULL_DISK)
-    api.rows[AGENTS] = agents(260, total_talk_time=8)
-    run = lake.run(AGENTS)
-    assert "DiskFullError: The disk of the Postgres server is full" in run.error
-    assert lake.query(f"SELECT count(*), max(total_talk_time) FROM {AGENTS}") == [(250, 90)]
-
-
 @needs_ducklake
 def test_a_commit_that_the_catalog_refuses_shows_no_row(
     lake: DuckLakeProject, api: FakeApi, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """DuckDB repeats what it wanted to store of the values; nothing of that is passed on."""
     assert lake.run(AGENTS).success
-    lake.ask_server(FULL_DISK.replace("No space left on device", "not today"))
+    lake.refuse("not today")
     api.rows[AGENTS] = agents(260, name="Zoe Barnes", total_talk_time=123454321)
     run = lake.run(AGENTS)
     assert "LoadError" in run.error
@@ -449,7 +427,7 @@ def test_no_secret_is_shown_or_stored(
     monkeypatch.setenv("RUNTIME__LOG_LEVEL", "DEBUG")
     command = [sys.executable, "-X", "dev", *one_load()[1:]]
     said = [subprocess.run(command, capture_output=True, text=True, check=True)]
-    lake.ask_server(FULL_DISK)
+    lake.refuse("No space left on device")
     api.rows[AGENTS] = agents(260)
     said.append(subprocess.run(command, capture_output=True, text=True, check=False))
     assert "DiskFullError" in said[1].stderr

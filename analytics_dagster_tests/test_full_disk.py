@@ -6,8 +6,10 @@ import os
 import secrets
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import duckdb
 import pytest
@@ -16,7 +18,8 @@ from deltalake import DeltaTable
 from analytics_dagster_tests.conftest import Checkout, agents
 from analytics_dagster_tests.fake_api import FakeApi
 
-AGENTS = "agents_overview"
+AGENTS, NAME = "agents_overview", "analytics.duckdb"
+VALUES = "SELECT count(*), min(total_talk_time), max(total_talk_time) FROM"
 MEGABYTE = 10**6
 
 
@@ -59,34 +62,62 @@ def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
         holder.kill()
 
 
-@pytest.mark.parametrize("full", ["DuckDB file", "temporary folder"])
+Place: TypeAlias = tuple[dict[str, str], Callable[[], list[Any]]]
+"""The settings that put a load on the small disk, and the values that the table has."""
+
+
+def delta(small_disk: SmallDisk, tmp_path: Path) -> Place:
+    def values() -> list[Any]:
+        copy = tmp_path / "copy"  # deltalake would look for the table outside of the mount
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(small_disk.from_outside / "analytics" / AGENTS, copy)
+        with duckdb.connect() as connection:
+            connection.register("agents", DeltaTable(copy).to_pyarrow_dataset())
+            return connection.execute(f"{VALUES} agents").fetchall()
+
+    settings = {
+        "ANALYTICS_DESTINATION": "delta",
+        "DESTINATION__FILESYSTEM__BUCKET_URL": str(small_disk.folder),
+    }
+    return settings, values
+
+
+def duckdb_file(small_disk: SmallDisk, tmp_path: Path) -> Place:
+    settings = {"ANALYTICS_DUCKDB_PATH": str(small_disk.folder / NAME), "TMPDIR": str(tmp_path)}
+    return settings, partial(values_in_duckdb, small_disk.from_outside, tmp_path / "copy")
+
+
+def temporary_folder(small_disk: SmallDisk, tmp_path: Path) -> Place:
+    settings = {"ANALYTICS_DUCKDB_PATH": str(tmp_path / NAME), "TMPDIR": str(small_disk.folder)}
+    return settings, partial(values_in_duckdb, tmp_path, tmp_path / "copy")
+
+
+def values_in_duckdb(folder: Path, copy: Path) -> list[Any]:
+    """What a copy of the file has: DuckDB would look for the file outside of the mount."""
+    shutil.rmtree(copy, ignore_errors=True)
+    copy.mkdir()
+    for part in folder.glob(f"{NAME}*"):
+        shutil.copy(part, copy)
+    with duckdb.connect(str(copy / NAME)) as file:
+        return file.execute(f"{VALUES} analytics.analytics.{AGENTS}").fetchall()
+
+
+@pytest.mark.parametrize("full", [duckdb_file, temporary_folder, delta])
 def test_a_full_disk_is_named_and_harms_no_row(
-    api: FakeApi, checkout: Checkout, tmp_path: Path, small_disk: SmallDisk, full: str
+    api: FakeApi,
+    checkout: Checkout,
+    tmp_path: Path,
+    small_disk: SmallDisk,
+    full: Callable[[SmallDisk, Path], Place],
 ) -> None:
     """The run is red, the old rows are there, and once there is room the next run is right."""
-    on_it = full == "DuckDB file"
-    path = (small_disk.folder if on_it else tmp_path) / "analytics.duckdb"
-    seen = (small_disk.from_outside if on_it else tmp_path) / "analytics.duckdb"
+    settings, values = full(small_disk, tmp_path)
     checkout.environment |= {
         "ANALYTICS_API_BASE_URL": api.base_url,
         "ANALYTICS_API_KEY": api.key,
-        "ANALYTICS_DUCKDB_PATH": str(path),
-        "TMPDIR": str(tmp_path if on_it else small_disk.folder),
+        **settings,
     }
     run = f"{small_disk.entered} python -m analytics_dagster"
-
-    def rows() -> list[tuple[int, int, int]]:
-        copy = tmp_path / "copy"  # DuckDB would look for the file outside of the mount
-        shutil.rmtree(copy, ignore_errors=True)
-        copy.mkdir()
-        for part in seen.parent.glob("analytics.duckdb*"):
-            shutil.copy(part, copy)
-        with duckdb.connect(str(copy / "analytics.duckdb")) as file:
-            table = f"analytics.analytics.{AGENTS}"
-            return file.execute(
-                f"SELECT count(*), min(total_talk_time), max(total_talk_time) FROM {table}"
-            ).fetchall()
-
     api.rows |= {"account_overview": [], AGENTS: agents(3), "current_queue_activity": []}
     assert checkout.run(run).returncode == 0
     api.rows[AGENTS] = [
@@ -99,42 +130,8 @@ def test_a_full_disk_is_named_and_harms_no_row(
     assert told in failed.stderr
     assert "MB left" in failed.stderr
     assert "and run again" in failed.stderr
-    assert rows() == [(3, 90, 90)]
+    assert values() == [(3, 90, 90)]
 
     small_disk.make_room()
     assert checkout.run(run).returncode == 0
-    assert rows() == [(2000, 7, 7)]
-
-
-def test_a_full_disk_harms_no_row_of_a_delta_table(
-    api: FakeApi, checkout: Checkout, tmp_path: Path, small_disk: SmallDisk
-) -> None:
-    """As above: no commit, no new rows."""
-    checkout.environment |= {
-        "ANALYTICS_API_BASE_URL": api.base_url,
-        "ANALYTICS_API_KEY": api.key,
-        "ANALYTICS_DESTINATION": "delta",
-        "DESTINATION__FILESYSTEM__BUCKET_URL": str(small_disk.folder),
-    }
-    run = f"{small_disk.entered} python -m analytics_dagster"
-
-    def values() -> set[int]:
-        copy = tmp_path / "copy"  # deltalake would look for the table outside of the mount
-        shutil.rmtree(copy, ignore_errors=True)
-        shutil.copytree(small_disk.from_outside / "analytics" / AGENTS, copy)
-        return set(DeltaTable(copy).to_pyarrow_table()["total_talk_time"].to_pylist())
-
-    api.rows |= {"account_overview": [], AGENTS: agents(3), "current_queue_activity": []}
-    assert checkout.run(run).returncode == 0
-    api.rows[AGENTS] = [
-        row | {"name": secrets.token_hex(1000)} for row in agents(2000, total_talk_time=7)
-    ]
-    small_disk.fill(left=MEGABYTE)
-    failed = checkout.run(run)
-    assert f"FAILED {AGENTS}: DiskFullError: The disk is full: {small_disk.folder} has " in (
-        failed.stderr
-    )
-    assert values() == {90}
-    small_disk.make_room()
-    assert checkout.run(run).returncode == 0
-    assert values() == {7}
+    assert values() == [(2000, 7, 7)]

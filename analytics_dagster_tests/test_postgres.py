@@ -112,26 +112,6 @@ def test_the_character_nul_stops_no_load(postgres: PostgresProject, api: FakeApi
     assert postgres.query(f"SELECT name FROM {AGENTS} WHERE id = 1") == [("a␀b",)]
 
 
-FULL_DISK = """
-CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-RAISE 'could not extend file "base/1/2": No space left on device' USING ERRCODE = 'disk_full';
-END $$;
-CREATE TRIGGER full_disk BEFORE INSERT ON agents_overview EXECUTE FUNCTION fail()
-"""
-
-
-def test_a_full_disk_of_the_server_is_no_full_disk_here(
-    postgres: PostgresProject, api: FakeApi
-) -> None:
-    """The message says where to make room, and the old rows are there."""
-    assert postgres.run(AGENTS).success
-    postgres.edit(FULL_DISK)
-    api.rows[AGENTS] = agents(260, total_talk_time=8)
-    run = postgres.run(AGENTS)
-    assert "DiskFullError: The disk of the Postgres server is full" in run.error
-    assert postgres.query(f"SELECT count(*), max(total_talk_time) FROM {AGENTS}") == [(250, 90)]
-
-
 def test_a_name_that_is_too_long_for_postgres_is_cut(
     postgres: PostgresProject, api: FakeApi
 ) -> None:

@@ -301,6 +301,19 @@ def test_a_load_that_lost_its_lock_writes_nothing(
     assert project.run(AGENTS).success
 
 
+@pytest.mark.parametrize("project", ON_A_SERVER, indirect=True)
+def test_a_full_disk_of_the_server_is_no_full_disk_here(
+    project: PostgresProject | DuckLakeProject, api: FakeApi
+) -> None:
+    """The message says where to make room, and the old rows are there."""
+    assert project.run(AGENTS).success
+    project.refuse("No space left on device")
+    api.rows[AGENTS] = agents(260, total_talk_time=8)
+    run = project.run(AGENTS)
+    assert "DiskFullError: The disk of the Postgres server is full" in run.error
+    assert project.query(f"SELECT count(*), max(total_talk_time) FROM {AGENTS}") == [(250, 90)]
+
+
 def test_first_loads_at_the_same_moment_all_succeed(project: AnyProject, api: FakeApi) -> None:
     """None of them finds the dataset; all fill the table of rejected rows, and lose none."""
     for name in ALL:

@@ -41,6 +41,12 @@ BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NEW; END $$;
 CREATE TRIGGER wait BEFORE INSERT ON ducklake.ducklake_data_file
 FOR EACH ROW WHEN (NEW.table_id = {table}) EXECUTE FUNCTION ducklake.wait()
 """
+REFUSE = """
+CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+RAISE 'could not extend file "base/1/2": {}' USING ERRCODE = 'disk_full';
+END $$;
+CREATE TRIGGER refuse BEFORE INSERT ON {} FOR EACH ROW EXECUTE FUNCTION public.refuse()
+"""
 WAITING = """
 SELECT count(*) FROM pg_stat_activity
 WHERE wait_event = '{}' AND datname = current_database()
@@ -102,6 +108,8 @@ class OnServer(Project):
     """A project that has a database of its own on a Postgres server."""
 
     dataset = "analytics"
+    written = AGENTS
+    """A table of the server's that a load of agents writes."""
 
     def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch, server: PostgresServer) -> None:
         super().__init__(path, monkeypatch)
@@ -110,6 +118,10 @@ class OnServer(Project):
     def ask_server(self, sql: str) -> list[tuple[Any, ...]]:
         """What the database itself answers."""
         return self.server.query(self.credentials, sql)
+
+    def refuse(self, why: str) -> None:
+        """From now on the server takes no rows of agents, as if its disk were full."""
+        self.ask_server(REFUSE.format(why, self.written))
 
     def held_up(self, table: str) -> AbstractContextManager[None]:
         """Nobody can write the table to the end."""
@@ -250,6 +262,7 @@ class DuckLakeProject(OnServer):
     """The project on a DuckLake of its own: a catalog on a server, and files in a folder."""
 
     setting, place, dataset = CATALOG, "127.0.0.1", "ducklake.analytics"
+    written = "ducklake.ducklake_data_file"
 
     def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch, server: PostgresServer) -> None:
         super().__init__(path, monkeypatch, server)
