@@ -51,7 +51,7 @@ dev: setup
 	$(BIN)/dagster dev --host 127.0.0.1 --port $(PORT)
 
 test: setup
-	$(BIN)/python -m pytest -m "not ui and not scale" -n 4 --dist worksteal $(TESTS)
+	$(BIN)/python -m pytest -m "not ui and not scale" -n 3 --dist worksteal $(TESTS)
 
 test-ducklake:
 	@$(MAKE) --no-print-directory test SET=ducklake

@@ -211,7 +211,7 @@ def ended_by(run: Run, how: signal.Signals, seconds: float) -> bool:
     return run.ends(PATIENCE) != 0
 
 
-@pytest.mark.timeout(120 + 10 * KILLS)
+@pytest.mark.timeout(300 + 30 * KILLS)
 def test_a_run_that_is_killed_leaves_old_rows_or_new_ones_and_the_next_run_repairs(
     api: FakeApi, tmp_path: Path, checkout: Checkout
 ) -> None:
