@@ -35,12 +35,14 @@ class Page:
 
     The first `overlap` rows were asked for again: they should be the last ones of the page
     before. The page is `moved` when it was requested before, too, and began with another row.
+    `other_total` is one that any answer so far claimed, also one that was not needed.
     """
 
     rows: list[Any]
     total: int | None
     overlap: int = 0
     moved: bool = False
+    other_total: int | None = None
 
 
 def page_reader(resource: Resource) -> Callable[[Any], Page]:

@@ -127,7 +127,7 @@ class _Evidence:
         self._pages: set[int] = set()
         self._count = 0
         self._totals: list[int] = []
-        self._total_moves = False
+        self._moved_total: int | None = None
         # Whether a page came that the one before it could not show to be the next.
         self._has_blind = False
         self._is_numbered = isinstance(resource.endpoint.paginator, PageNumberPaginator)
@@ -175,8 +175,12 @@ class _Evidence:
         # A page beyond the end may claim anything.
         if page.total is None or not (page.rows or self._count == 0):
             return
-        self._total_moves |= bool(self._totals) and page.total != self._totals[-1]
         self._totals = [*self._totals[:1], page.total]
+        if self._moved_total is None:
+            claimed = (page.total, page.other_total)
+            self._moved_total = next(
+                (each for each in claimed if each not in (self._totals[0], None)), None
+            )
         if page.total < len(self.identities):
             self._has_honest_total = False
 
@@ -210,8 +214,9 @@ class _Evidence:
         all_came = bool(grown) and rows >= totals[-1]
         if self._pushed_on and not all_came:
             return "the pages shift while they are read"
-        if totals and self._total_moves and not all_came:
-            return "the API's total moved, from {} to {}, while it was read".format(*totals)
+        if totals and self._moved_total is not None and not all_came:
+            moved = f"from {totals[0]} to {self._moved_total}"
+            return f"the API's total moved, {moved}, while it was read"
         if self._repeats:
             return self._stopped_by
         if totals and rows < totals[0]:

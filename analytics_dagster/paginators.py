@@ -42,8 +42,16 @@ def walk(resource: Resource, transport: Transport, filters: dict[str, Any]) -> I
 
 
 def _by_offset(paginator: OffsetPaginator, get: GetPage, readers: int) -> Iterator[Page]:
+    totals: set[int] = set()
+
     def page_at(offset: int) -> Page:
-        return get({paginator.limit_param: paginator.limit, paginator.offset_param: offset})
+        page = get({paginator.limit_param: paginator.limit, paginator.offset_param: offset})
+        if page.rows and page.total is not None:
+            totals.add(page.total)
+        return page
+
+    def relative(total: int | None) -> int | None:
+        return None if total is None else max(total - paginator.offset, 0)
 
     offset, overlap, longest, alike = paginator.offset, 0, 0, 0
     last: list[Any] = []
@@ -52,8 +60,13 @@ def _by_offset(paginator: OffsetPaginator, get: GetPage, readers: int) -> Iterat
             page = ahead.page(offset, last)
             end = offset + len(page.rows)
             is_end = not page.rows or (len(page.rows) == overlap and end == page.total)
-            total = None if page.total is None else max(page.total - paginator.offset, 0)
-            found = replace(page, total=total, overlap=overlap)
+            others = totals - {page.total} if page.rows else ()
+            found = replace(
+                page,
+                total=relative(page.total),
+                overlap=overlap,
+                other_total=relative(min(others, default=None)),
+            )
             # By rows received: a server may give fewer than the limit on any page. The last row
             # is asked for again: a row that went or came before it has moved it, and no total
             # needs to tell. Not when it would be no step.

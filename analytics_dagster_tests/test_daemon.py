@@ -66,7 +66,7 @@ class Automation:
 
     def waits_for(self, tag: str, status: str, *, more_than: int = 0) -> str:
         """The newest such run, when there are more than so many."""
-        wait_until(lambda: len(self.runs(tag, status)) > more_than, patience=150)
+        wait_until(lambda: len(self.runs(tag, status)) > more_than, patience=300)
         return self.runs(tag, status)[0]
 
     def ticks(self, name: str) -> list[Any]:
@@ -142,7 +142,7 @@ def test_the_daemon_loads_fails_tells_and_recovers(
     dying = automation.waits_for(schedule, "STARTED")
     wait_until(lambda: api.requests[-1].resource == AGENTS)
     os.kill(automation.process_of(dying), signal.SIGKILL)
-    wait_until(lambda: dying in automation.runs(schedule, "FAILURE"), patience=150)
+    wait_until(lambda: dying in automation.runs(schedule, "FAILURE"), patience=300)
     wait_until(lambda: any(dying in alert["text"] for alert in listener.alerts), patience=90)
     assert ids() == {1, 2, 3, 4, 5}
 

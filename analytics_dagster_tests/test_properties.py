@@ -269,14 +269,16 @@ def resource(paginator: dict[str, Any], **endpoint: Any) -> Resource:
     )
 
 
-def servers(*edits: str, **fields: st.SearchStrategy[Any]) -> st.SearchStrategy[Server]:
-    """Any servers whose rows change in these ways."""
+def servers(
+    *edits: str, most: int = 6, **fields: st.SearchStrategy[Any]
+) -> st.SearchStrategy[Server]:
+    """Any servers whose rows change in these ways, so many times at the most."""
     return st.builds(
         Server,
         rows=st.integers(0, 14).map(lambda count: list(range(count))),
         limit=st.just(4),
         edits=st.lists(
-            st.tuples(st.sampled_from([*edits, "wait"]), st.integers(0, 20)), max_size=6
+            st.tuples(st.sampled_from([*edits, "wait"]), st.integers(0, 20)), max_size=most
         ),
         total=st.sampled_from(["honest", "absent", "page", "zero", "huge", "text"]),
         ignores_offset=st.booleans(),
@@ -324,12 +326,28 @@ def is_complete_or_red(read: Resource, server: Server, since: datetime | None = 
         faults=["none", "none", "again", "empty"],
     )
 )
+@example(
+    # Between the first page and the next one that is taken, three rows move and undo it, as it
+    # seems; only answers that were not needed show that.
+    server=Server(
+        rows=list(range(8)),
+        limit=4,
+        edits=[("delete", 0), ("move", 1), ("insert", 2)],
+        total="honest",
+        caps=[2],
+        ignores_offset=False,
+        faults=[],
+        readers=3,
+    )
+)
 @settings(max_examples=3000, deadline=None)
 def test_whatever_the_server_does_a_reading_is_complete_or_red(server: Server) -> None:
     """No row that was there from the beginning to the end is missing from a green reading."""
     # Pages of one row cannot overlap: where some are, and the total lies, nothing tells.
     assume(server.caps != [1] or server.total != "page")
     assume(server.caps != [1] or not {"empty", "again"} & {*server.faults})
+    # Where pages differ in length, not all that were asked for ahead are needed.
+    assume(server.readers == 1 or server.total == "honest" or len(server.caps) == 1)
     is_complete_or_red(resource(OFFSET), server)
 
 
@@ -351,6 +369,8 @@ def test_whatever_changes_a_reading_of_what_is_new_is_complete_or_red(server: Se
 @given(
     server=servers(
         *("insert", "delete", "move", "reverse"),
+        # All on the first reading: what happens again on the second one looks as if it were so.
+        most=2,
         # A number is a place only where all pages have one length, and the first empty one is
         # the end.
         caps=st.just([4]),
