@@ -5,8 +5,11 @@ Imports deltalake, so it is imported when a load runs, and not before.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, cast
+from uuid import uuid4
 
 import dlt
 import pyarrow as pa
@@ -17,6 +20,7 @@ from dlt.common.libs.deltalake import evolve_delta_table_schema
 from dlt.common.libs.pyarrow import columns_to_arrow, get_local_dataset_reader
 from dlt.common.schema.typing import TSchemaTables, TTableFormat
 from dlt.destinations.impl.filesystem.filesystem import DeltaLoadFilesystemJob, FilesystemClient
+from fsspec.implementations.local import LocalFileSystem
 
 from analytics_dagster.database import AnyDestination
 from analytics_dagster.delta_settings import DeltaSettings
@@ -62,9 +66,41 @@ class _Write(DeltaLoadFilesystemJob):
             write_deltalake(table, rows, mode="overwrite", commit_properties=_NO_RETRY)
 
 
+class _WholeFiles(LocalFileSystem):  # type: ignore[misc]  # fsspec has no types
+    """A folder in which a file of dlt's is there whole, or not at all, as in a bucket.
+
+    dlt reads them when a load begins: half a one, of a load that was killed or of a full disk,
+    would let no other load begin until somebody removes it.
+    """
+
+    def write_text(self, path: str, value: str, encoding: str | None = None, **_: Any) -> None:
+        """Writes beside it, under a name that dlt takes for none of its own, and moves it there."""
+        beside = Path(path).with_name(f".{uuid4().hex}")
+        try:
+            with beside.open("x", encoding=encoding) as file:
+                file.write(value)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
+
+
 class _Client(FilesystemClient):
     settings: DeltaSettings
     versions: Mapping[str, int]
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        if self.is_local_filesystem:
+            self.fs_client = _WholeFiles()
+
+    def create_dataset(self) -> None:
+        """Makes the folder of the tables, if no other load did, at this moment or before it ended.
+
+        dlt looks for its own file in there, and not for the folder.
+        """
+        self.fs_client.makedirs(self.dataset_path, exist_ok=True)
 
     def update_stored_schema(
         self,

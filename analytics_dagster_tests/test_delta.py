@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from threading import Barrier
 from typing import Any
@@ -33,6 +35,7 @@ from analytics_dagster_tests.warehouses import (
     S3,
     DeltaProject,
     figures,
+    kill_when,
     ready,
 )
 
@@ -125,6 +128,34 @@ def test_everything_works_on_s3_and_the_secret_is_nowhere(
     assert on_s3.query(CONTENT) == [(255, 255, 8)]
     assert on_s3.query("SELECT resource FROM rejected_rows") == [(AGENTS,)]
     assert Leaks(SECRET).among(tmp_path / "dagster", *capfd.readouterr()) == []
+
+
+def test_a_load_that_is_killed_while_it_writes_the_schema_harms_no_other(
+    delta: DeltaProject, api: FakeApi
+) -> None:
+    """The file of it is there whole or not at all: the next load reads it."""
+    schemas = Path(delta.place) / "analytics" / "_dlt_version"
+    assert delta.run(AGENTS).success
+    for number in range(3):
+        there = set(schemas.iterdir())
+        api.rows[AGENTS] = agents(250, total_talk_time=number, **{f"new_{number}": 1})
+        kill_when(partial(_is_changed, schemas, there), one_load())
+        for file in set(schemas.iterdir()) - there:
+            assert file.name.startswith(".") or json.loads(file.read_text())
+        assert delta.run(AGENTS).success
+        assert delta.query(CONTENT) == [(250, 250, number)]
+
+
+def _is_changed(folder: Path, there: set[Path]) -> bool:
+    return set(folder.iterdir()) != there
+
+
+def test_a_load_that_was_killed_when_it_had_made_the_folder_harms_no_other(
+    delta: DeltaProject,
+) -> None:
+    """The next one takes the folder as it is; dlt would make it again, and fail."""
+    (Path(delta.place) / "analytics").mkdir()
+    assert delta.run(AGENTS).success
 
 
 @pytest.mark.parametrize("mode", ["incremental", "full_refresh"])
