@@ -9,7 +9,6 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 from urllib.parse import urlsplit
 
 import dagster as dg
@@ -27,7 +26,7 @@ BASE_URL_VARIABLE = "ANALYTICS_API_BASE_URL"
 KEY_VARIABLE = "ANALYTICS_API_KEY"
 BUDGET_VARIABLE = "ANALYTICS_REQUESTS_PER_MINUTE"
 SHORTEST_KEY = 8
-"""A shorter key may stand in a URL by chance."""
+"""A shorter key may stand in a URL or a row by chance."""
 
 SANDBOX_NOTICE = (
     f"{BASE_URL_VARIABLE} is not set: loading MADE-UP data from the bundled sandbox API. "
@@ -111,9 +110,9 @@ class AnalyticsApi(dg.ConfigurableResource["AnalyticsApi"]):
                 self._location, self._key = sandbox.base_url, sandbox.api_key
                 yield self
             return
-        _check_places(self.location(), find_api_key())
-        self._location = _checked_url(self.location())
         self._key = _checked_key(find_api_key())
+        _check_places(self.location(), self._key)
+        self._location = _checked_url(self.location())
         yield self
 
     @contextmanager
@@ -154,23 +153,6 @@ def _budget() -> int:
     return int(budget)
 
 
-def _check_places(location: str | None, key: Any) -> None:
-    """A key in the place of the URL, or in it, would be shown as a bad URL or a host."""
-    is_inside = (
-        len(str(key)) >= SHORTEST_KEY and Redactor(str(key)).text(location or "") != location
-    )
-    if key and location and is_inside:
-        raise SettingError(
-            f"{BASE_URL_VARIABLE} holds the key. Set it to the URL of the API alone, for example "
-            f"https://api.example.com, and {KEY_VARIABLE} to the key."
-        )
-    if "://" not in (location or "") and str(key).startswith(("http://", "https://")):
-        raise MissingApiKeyError(
-            f"{KEY_VARIABLE} holds a URL, and {BASE_URL_VARIABLE} none: they are mixed up. Set "
-            f"{BASE_URL_VARIABLE} to the URL of the API, and {KEY_VARIABLE} to the key."
-        )
-
-
 def _checked_key(key: str | None) -> str:
     if key is None:
         raise MissingApiKeyError(
@@ -187,7 +169,27 @@ def _checked_key(key: str | None) -> str:
             "it to the key as the API's owner gave it; or unset it, to use api_key in "
             ".dlt/secrets.toml."
         )
+    if len(key) < SHORTEST_KEY:
+        raise MissingApiKeyError(
+            f"{KEY_VARIABLE}, or api_key in .dlt/secrets.toml, has {len(key)} characters. So short "
+            "a key is in rows by chance, and to hide it would change them. Set it to the key as "
+            f"the API's owner gave it, or have the owner make one of {SHORTEST_KEY} at least."
+        )
     return key
+
+
+def _check_places(location: str | None, key: str) -> None:
+    """A key in the place of the URL, or in it, would be shown as a bad URL or a host."""
+    if location and Redactor(key).text(location) != location:
+        raise SettingError(
+            f"{BASE_URL_VARIABLE} holds the key. Set it to the URL of the API alone, for example "
+            f"https://api.example.com, and {KEY_VARIABLE} to the key."
+        )
+    if "://" not in (location or "") and key.startswith(("http://", "https://")):
+        raise MissingApiKeyError(
+            f"{KEY_VARIABLE} holds a URL, and {BASE_URL_VARIABLE} none: they are mixed up. Set "
+            f"{BASE_URL_VARIABLE} to the URL of the API, and {KEY_VARIABLE} to the key."
+        )
 
 
 def _checked_url(location: str | None) -> str:

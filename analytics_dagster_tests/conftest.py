@@ -81,7 +81,7 @@ def clock() -> TurnedClock:
 
 @pytest.fixture
 def api() -> Iterator[FakeApi]:
-    with FakeApi(key="a+b/c=%") as fake:
+    with FakeApi(key="a+b/c=%d") as fake:
         yield fake
 
 

@@ -419,7 +419,7 @@ def test_a_failed_run_is_told_to_the_webhook(
     """Job, run, resource, kind and message of the error, and a link; neither key nor row."""
     monkeypatch.setenv("ANALYTICS_ALERT_WEBHOOK_URL", listener.url)
     monkeypatch.setenv("ANALYTICS_DAGSTER_URL", "https://dagster.example.com/")
-    api.always(AGENTS, raw(b"<html>Agent 1, a+b/c=%</html>", "text/html"))
+    api.always(AGENTS, raw(b"<html>Agent 1, a+b/c=%d</html>", "text/html"))
     monkeypatch.setattr("analytics_dagster.retrying.BACKOFF_FACTOR", 0.01)
     _, run = alert(instance)
     [sent] = listener.alerts

@@ -22,7 +22,7 @@ from analytics_dagster.resources import AnalyticsApi
 from analytics_dagster_tests.conftest import Checkout, Project, Run, agents
 from analytics_dagster_tests.fake_api import FakeApi, raw, status, unused_port
 
-KEY_SPELLINGS = ("a+b/c=%", "a%2Bb%2Fc%3D%25", "a%2bb%2fc%3d%25", "a%2Bb/c%3D%25")
+KEY_SPELLINGS = ("a+b/c=%d", "a%2Bb%2Fc%3D%25d", "a%2bb%2fc%3d%25d", "a%2Bb/c%3D%25d")
 
 
 @pytest.fixture
@@ -53,6 +53,7 @@ def assert_unchanged(project: Project) -> None:
         ("ANALYTICS_API_KEY", "", ["MissingApiKeyError", "ANALYTICS_API_KEY is blank"]),
         ("ANALYTICS_API_KEY", "  ", ["MissingApiKeyError", "ANALYTICS_API_KEY is blank"]),
         ("ANALYTICS_API_KEY", "key\n", ["MissingApiKeyError", "control characters"]),
+        ("ANALYTICS_API_KEY", "Agent 1", ["MissingApiKeyError", "has 7 characters"]),
         ("ANALYTICS_API_BASE_URL", None, ["SettingError", "no ANALYTICS_API_BASE_URL"]),
         ("ANALYTICS_API_BASE_URL", "", ["SettingError", "ANALYTICS_API_BASE_URL=''"]),
         ("ANALYTICS_API_BASE_URL", "api.example.com", ["='api.example.com'", "https://"]),
@@ -83,10 +84,13 @@ def test_a_bad_setting_is_named_with_its_value(
 def test_a_key_within_the_base_url_is_not_shown(
     loaded: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever pastes a whole URL with the key is told so without the key."""
-    url = "https://api.example.com/v1?api_key=a%2Bb%2Fc%3D%25"
-    monkeypatch.setenv("ANALYTICS_API_BASE_URL", url)
-    assert "ANALYTICS_API_BASE_URL='https://api.example.com/v1'" in told(loaded.run())
+    """Whoever pastes a whole URL with the key, or another one, is told so without it."""
+    url = "https://api.example.com/v1?api_key="
+    for key, said in (("a%2Bb%2Fc%3D%25d", " holds the key"), ("other", f"='{url[:26]}'")):
+        monkeypatch.setenv("ANALYTICS_API_BASE_URL", f"{url}{key}")
+        message = told(loaded.run())
+        assert f"ANALYTICS_API_BASE_URL{said}" in message
+        assert key not in message
 
 
 @pytest.mark.parametrize(
@@ -116,8 +120,8 @@ def test_a_key_in_the_place_of_the_base_url_is_not_shown(
 @pytest.mark.parametrize(
     ("base_url", "key", "words"),
     [
-        ("https://me:hid?den@api.example.com", "a+b/c=%", "ANALYTICS_API_BASE_URL='…'"),
-        ("https://api.example.com/#hidden", "a+b/c=%", "='https://api.example.com/'"),
+        ("https://me:hid?den@api.example.com", "a+b/c=%d", "ANALYTICS_API_BASE_URL='…'"),
+        ("https://api.example.com/#hidden", "a+b/c=%d", "='https://api.example.com/'"),
         ("hidden", "https://api.example.com", "they are mixed up"),
     ],
 )
@@ -147,7 +151,7 @@ def test_the_key_may_stand_in_the_secrets_of_dlt(
 ) -> None:
     """Without ANALYTICS_API_KEY, dlt.secrets["api_key"] is used."""
     monkeypatch.delenv("ANALYTICS_API_KEY")
-    monkeypatch.setenv("API_KEY", "a+b/c=%")
+    monkeypatch.setenv("API_KEY", "a+b/c=%d")
     assert loaded.run("agents_overview").success
 
 
@@ -155,7 +159,7 @@ def test_a_wrong_key_is_called_a_wrong_key(
     loaded: Project, monkeypatch: pytest.MonkeyPatch, api: FakeApi
 ) -> None:
     """It is tried once, and the message says 401 and which variable to check."""
-    monkeypatch.setenv("ANALYTICS_API_KEY", "another")
+    monkeypatch.setenv("ANALYTICS_API_KEY", "another key")
     api.requests.clear()
     message = told(loaded.run("agents_overview", retries=3))
     assert "UnauthorizedError" in message

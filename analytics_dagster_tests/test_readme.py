@@ -52,18 +52,25 @@ def test_make_run_prints_what_was_loaded_and_a_second_run_merges(checkout: Check
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "said"),
+    ("settings", "said"),
     [
-        ("ANALYTICS_DUCKDB_PATH", "", "FAILED: SettingError: ANALYTICS_DUCKDB_PATH='' names no"),
-        ("ANALYTICS_API_KEY", "k", "FAILED run: SettingError: There is an API key and no"),
-        ("ANALYTICS_API_BASE_URL", "http://me:secret@x?k=secret", "FAILED run: SettingError: ANAL"),
+        ({"ANALYTICS_DUCKDB_PATH": ""}, "FAILED: SettingError: ANALYTICS_DUCKDB_PATH='' names no"),
+        ({"ANALYTICS_API_KEY": "any-key-1"}, "FAILED run: SettingError: There is an API key and"),
+        (
+            {
+                "ANALYTICS_API_KEY": "any-key-1",
+                "ANALYTICS_API_BASE_URL": "http://me:secret@x?k=secret",
+            },
+            "FAILED run: SettingError: ANAL",
+        ),
     ],
+    ids=["path", "key", "url"],
 )
 def test_make_run_tells_a_bad_setting_in_one_line(
-    checkout: Checkout, variable: str, value: str, said: str
+    checkout: Checkout, settings: dict[str, str], said: str
 ) -> None:
     """No traceback: what is wrong and what to do, and exit status 1."""
-    checkout.environment[variable] = value
+    checkout.environment |= settings
     done = checkout.run("python -m analytics_dagster")
     assert done.returncode == 1
     assert said in done.stderr

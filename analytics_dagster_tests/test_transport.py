@@ -278,7 +278,7 @@ def deaf_port() -> Iterator[int]:
 def test_the_key_is_sent_the_way_the_api_wants_it(way: str) -> None:
     """As a query parameter or header of any name, as a bearer token, or as a basic password."""
     auth, wanted = WAYS[way]
-    with FakeApi(key="a+b/c=%", rows={RESOURCE: [{"id": 1}]}, **wanted) as api:
+    with FakeApi(key="a+b/c=%d", rows={RESOURCE: [{"id": 1}]}, **wanted) as api:
         with connect(api, auth=auth) as transport:
             assert ids(transport) == [1]
         assert api.requests[0].headers["x-team"] == "blue"
@@ -805,7 +805,7 @@ def test_a_redirect_on_the_same_host_is_followed(
 def test_a_redirect_takes_the_key_along(way: str) -> None:
     """The key is sent again, whichever way it is sent."""
     auth, wanted = WAYS[way]
-    with FakeApi(key="a+b/c=%", rows={RESOURCE: [{"id": 1}]}, **wanted) as api:
+    with FakeApi(key="a+b/c=%d", rows={RESOURCE: [{"id": 1}]}, **wanted) as api:
         api.on("moved", redirect(PATH))
         with connect(api, auth=auth) as transport:
             assert ids(transport, "/v1/moved") == [1]
@@ -836,7 +836,7 @@ def test_a_redirect_may_spell_the_same_host_its_own_way(
 def test_another_host_gets_no_request(way: str, location: str, clock: TurnedClock) -> None:
     """Neither by a redirect nor by a link; the error says what to set if that host is meant."""
     auth, wanted = WAYS[way]
-    with FakeApi("a+b/c=%", rows={RESOURCE: [{"id": 1}]}, **wanted) as api, FakeApi() as other:
+    with FakeApi("a+b/c=%d", rows={RESOURCE: [{"id": 1}]}, **wanted) as api, FakeApi() as other:
         away = location.format(host=HOST, own=api.port, other=other.port, path=PATH)
         api.always(RESOURCE, redirect(away, keep_query=True))
         with connect(api, auth=auth, clock=clock) as transport:
@@ -946,7 +946,7 @@ def test_a_link_that_holds_the_key_never_shows_it(
 def test_a_key_that_the_api_repeats_is_masked(where: str, way: str) -> None:
     """An answer that mirrors the request holds `***` where the credential stood."""
     auth, wanted = WAYS[way]
-    with FakeApi(key="a+b/c=%", **wanted) as api, connect(api, auth=auth) as transport:
+    with FakeApi(key="a+b/c=%d", **wanted) as api, connect(api, auth=auth) as transport:
         api.always(RESOURCE, mirror())
         got: Answer = transport.get(PATH, {}, lambda answer: answer)
         text = got.body.decode() if where == "body" else got.headers["x-mirror"]
