@@ -6,17 +6,16 @@ Imports deltalake, so it is imported when a load runs, and not before.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
 
 import dlt
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Schema, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Field, Schema, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 from dlt.common.destination.exceptions import DestinationTerminalException
-from dlt.common.libs.deltalake import evolve_delta_table_schema
 from dlt.common.libs.pyarrow import columns_to_arrow, get_local_dataset_reader
 from dlt.common.schema.typing import TSchemaTables, TTableFormat
 from dlt.destinations.impl.filesystem.filesystem import DeltaLoadFilesystemJob, FilesystemClient
@@ -24,7 +23,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from analytics_dagster.database import AnyDestination
 from analytics_dagster.delta_settings import DeltaSettings
-from analytics_dagster.delta_tables import check_version
+from analytics_dagster.delta_tables import check_version, opened
 from analytics_dagster.errors import OverlapError
 
 _NO_RETRY = CommitProperties(max_commit_retries=0)
@@ -62,7 +61,6 @@ class _Write(DeltaLoadFilesystemJob):
     def _replace(self) -> None:
         table = self._job_client.load_open_table("delta", self.load_table_name)
         with get_local_dataset_reader(self.file_paths) as rows:
-            evolve_delta_table_schema(table, rows.schema)
             write_deltalake(table, rows, mode="overwrite", commit_properties=_NO_RETRY)
 
 
@@ -88,7 +86,7 @@ class _WholeFiles(LocalFileSystem):  # type: ignore[misc]  # fsspec has no types
 
 class _Client(FilesystemClient):
     settings: DeltaSettings
-    versions: Mapping[str, int]
+    versions: dict[str, int]
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -108,26 +106,43 @@ class _Client(FilesystemClient):
         expected_update: TSchemaTables | None = None,
         force: bool = False,  # noqa: FBT001, FBT002  dlt's signature
     ) -> TSchemaTables:
-        """Makes the tables, as in a database: dlt makes one of the first rows.
+        """Makes the tables and columns first, as in a database: dlt makes them of the rows.
 
-        Two first loads would then both add their rows, and no column would be NOT NULL.
+        Two first loads would then both add their rows, no column would be NOT NULL, and a load
+        that is killed in between would leave a schema that the table has not.
         """
-        applied = super().update_stored_schema(only_tables, expected_update, force)  # type: ignore[arg-type]
         for name in filter(self._is_delta, only_tables or self.schema.tables):
             columns = self.schema.get_table_columns(name)
+            self._make(name, columns_to_arrow(columns, self.capabilities, "UTC"))
+        return super().update_stored_schema(only_tables, expected_update, force)  # type: ignore[arg-type]
+
+    def _make(self, name: str, columns: pa.Schema) -> None:
+        table = opened(self.settings, name)
+        if table is None:
             create_table(
                 self.settings.uri(name),
-                columns_to_arrow(columns, self.capabilities, "UTC"),
+                columns,
                 configuration=self.config.deltalake_configuration,
                 storage_options=dict(self.settings.options),
             )
-        return applied
+            return
+        there = {field.name for field in table.schema().fields}
+        missing = [column for column in columns if column.name not in there]
+        if not missing:
+            return
+        self._check(name, table)
+        fields = [Field.from_arrow(column.with_nullable(True)) for column in missing]
+        try:
+            table.alter.add_columns(fields, commit_properties=_NO_RETRY)
+        except CommitFailedError:
+            self.load_open_table("delta", name)  # says that another load wrote it
+            raise
+        self.versions[name] = table.version()
 
     def load_open_table(self, table_format: TTableFormat, table_name: str, **kwargs: Any) -> Any:
         """The table as the load found it; the commit fails when it is not the newest then."""
         table = super().load_open_table(table_format, table_name, **kwargs)
-        if table_name in self.versions:
-            check_version(table, self.versions[table_name])
+        self._check(table_name, table)
         return table
 
     @staticmethod
@@ -136,13 +151,17 @@ class _Client(FilesystemClient):
         dlts = FilesystemClient.get_reference_followup_job_class(table)
         return _Write if dlts is DeltaLoadFilesystemJob else dlts
 
+    def _check(self, name: str, table: DeltaTable) -> None:
+        if name in self.versions:
+            check_version(table, self.versions[name])
+
     def _is_delta(self, name: str) -> bool:
         return self.is_open_table("delta", name)
 
 
 class _Destination(dlt.destinations.filesystem):
     settings: DeltaSettings
-    versions: Mapping[str, int]
+    versions: dict[str, int]
 
     @property
     def client_class(self) -> type[Any]:
@@ -156,7 +175,7 @@ class _Destination(dlt.destinations.filesystem):
         return client
 
 
-def delta_destination(settings: DeltaSettings, versions: Mapping[str, int]) -> AnyDestination:
+def delta_destination(settings: DeltaSettings, versions: dict[str, int]) -> AnyDestination:
     """The destination: what has another version than in `versions` is not written."""
     made = _Destination(
         settings.url,
