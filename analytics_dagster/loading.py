@@ -90,8 +90,8 @@ def load(  # noqa: PLR0913  four of them have defaults
             pipeline.sync_destination()
             known = _known_columns(pipeline)
             with Table.opened(resource, database, destination, known) as table:
-                _mend(pipeline, table)
-                before = _Before.of(pipeline, table, replaces=full_refresh)
+                is_mended = _mend(pipeline, table)
+                before = _Before.of(pipeline, table, replaces=full_refresh, is_mended=is_mended)
         if made_up and before.made_up is False:
             raise SandboxOverDataError(
                 f"{database.place()} holds rows of your API in {DATASET}.{resource.name}, and no "
@@ -138,24 +138,35 @@ def _known_columns(pipeline: dlt.Pipeline) -> TTableSchemaColumns:
     return schemas[name].get_table_columns(name) if is_known else {}
 
 
-def _mend(pipeline: dlt.Pipeline, table: Table) -> None:
-    """Makes tables anew that were loaded before and that somebody dropped.
+def _mend(pipeline: dlt.Pipeline, table: Table) -> bool:
+    """Makes what was loaded before, and what somebody dropped, anew: tables and columns.
 
-    dlt takes the schema that it stored for what is there.
+    dlt takes the schema that it stored for what is there. Returns whether it is the table itself
+    that was mended.
     """
     name, schemas = pipeline.pipeline_name, pipeline.schemas
     loaded = {name, REJECTED_ROWS} & schemas[name].tables.keys() if name in schemas else set()
-    if not all(map(table.exists, loaded)):
+    lacking = {
+        each
+        for each in loaded
+        if not schemas[name].get_table_columns(each).keys() <= (table.columns(each) or set())
+    }
+    if lacking:
         with pipeline.destination_client() as client:
             client.update_stored_schema(force=True)
+    return name in lacking
 
 
 @dataclass(frozen=True)
 class _Before:
-    """What a load finds: the rows of the table, and the state that the last load left."""
+    """What a load finds: the rows of the table, and the state that the last load left.
+
+    Rows of a table that `is_mended` lack what the API has of them.
+    """
 
     rows: int
     replaces: bool
+    is_mended: bool = False
     state: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -170,15 +181,18 @@ class _Before:
         return datetime.fromisoformat(cursor) if cursor else None
 
     @classmethod
-    def of(cls, pipeline: dlt.Pipeline, table: Table, *, replaces: bool) -> _Before:
+    def of(
+        cls, pipeline: dlt.Pipeline, table: Table, *, replaces: bool, is_mended: bool
+    ) -> _Before:
         """What is in the warehouse now."""
         state = pipeline.state.get("sources", {}).get(pipeline.pipeline_name, {})
-        return cls(table.rows() or 0, replaces, state)
+        return cls(table.rows() or 0, replaces, is_mended, state)
 
     def since(self, resource: Resource) -> datetime | None:
         """Where to begin to read; None for all. The cursor of a table without rows is none."""
         incremental = resource.endpoint.incremental
-        if self.replaces or not self.rows or not self.cursor or not incremental:
+        is_all = self.replaces or self.is_mended or not self.rows
+        if is_all or not self.cursor or not incremental:
             return None
         try:
             return self.cursor - timedelta(seconds=incremental.lag)

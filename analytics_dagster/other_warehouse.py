@@ -133,19 +133,21 @@ def _copy(
     name: str, columns: TTableSchemaColumns, client: SqlClientBase[Any], copy: SqlClientBase[Any]
 ) -> None:
     """Copies a table, if it is there, under the types that dlt stored for it."""
-    listed = ", ".join(map(client.escape_column_name, columns))
-    rows = f"SELECT {listed} FROM {client.make_qualified_table_name(name)}"
-    table = copy.make_qualified_table_name(name)
+    table = client.make_qualified_table_name(name)
+    try:
+        with client.execute_query(f"SELECT * FROM {table} WHERE 1 = 0") as cursor:
+            there = {column.casefold() for column in cursor.columns_schema}
+    except DatabaseUndefinedRelation:
+        return
+    columns = {column: hints for column, hints in columns.items() if column.casefold() in there}
     empty = columns_to_arrow(columns, client.capabilities, "UTC").empty_table()
-    with ExitStack() as stack:
-        try:
-            cursor = stack.enter_context(client.execute_query(rows))
-        except DatabaseUndefinedRelation:
-            return
-        _put(empty, f"CREATE TABLE {table} AS FROM part", copy)
+    made = copy.make_qualified_table_name(name)
+    _put(empty, f"CREATE TABLE {made} AS FROM part", copy)
+    listed = ", ".join(map(client.escape_column_name, columns))
+    with client.execute_query(f"SELECT {listed} FROM {table}") as cursor:
         cursor.columns_schema = columns
         for part in cursor.iter_arrow(chunk_size=_ROWS_AT_A_TIME):
-            _put(part, f"INSERT INTO {table} BY NAME FROM part", copy)
+            _put(part, f"INSERT INTO {made} BY NAME FROM part", copy)
 
 
 def _put(part: Any, statement: str, copy: SqlClientBase[Any]) -> None:

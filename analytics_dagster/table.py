@@ -56,13 +56,21 @@ class Table:
         """The number of rows, or None when there is no table."""
         return self._number("SELECT count(*) FROM {table}") if self.exists() else None
 
-    def exists(self, name: str = "") -> bool:
-        """Whether there is such a table in the dataset; without a name, that of the resource."""
+    def exists(self) -> bool:
+        """Whether there is such a table."""
+        return self.columns() is not None
+
+    def columns(self, name: str = "") -> set[str] | None:
+        """The columns of a table of the dataset, or None when there is no such table.
+
+        Without a name, that of the resource.
+        """
+        table = self._named(name or self._resource.name)
         try:
-            self._rows_of("SELECT 1 FROM {table} LIMIT 0", name)
+            with self.client.execute_query(f"SELECT * FROM {table} LIMIT 0") as cursor:
+                return set(cursor.columns_schema)
         except DatabaseUndefinedRelation:
-            return False
-        return True
+            return None
 
     def undeclared_columns(self) -> dict[str, Column]:
         """The columns that earlier loads added, or declared."""
@@ -98,9 +106,8 @@ class Table:
         [[number]] = self._rows_of(query) or [[0]]
         return int(number)
 
-    def _rows_of(self, query: str, name: str = "") -> Sequence[Sequence[Any]]:
-        table = self._named(name or self._resource.name)
-        return self.client.execute_sql(query.replace("{table}", table)) or []
+    def _rows_of(self, query: str) -> Sequence[Sequence[Any]]:
+        return self.client.execute_sql(query.replace("{table}", self.name)) or []
 
     def _named(self, table: str) -> str:
         return self.client.make_qualified_table_name(table)

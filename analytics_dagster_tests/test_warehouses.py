@@ -378,6 +378,20 @@ def test_a_table_that_somebody_dropped_comes_back(
     assert project.query("SELECT count(*) FROM rejected_rows") == [(1,)]
 
 
+@pytest.mark.parametrize("mode", ["incremental", "full_refresh"])
+def test_a_column_that_somebody_dropped_comes_back(
+    project: AnyProject, api: FakeApi, mode: str
+) -> None:
+    """With all its values, also those of rows that the cursor has passed long ago."""
+    old = agents(90, current_timestamp="2026-11-20T10:00:00Z")
+    api.rows[AGENTS] = [*old, *agents(100)[90:]]
+    assert project.run(AGENTS).success
+    project.edit(f"ALTER TABLE {AGENTS} DROP COLUMN total_talk_time")
+    assert project.run(AGENTS, config={"mode": mode}).success
+    values = f"SELECT count(*), count(DISTINCT id), min(total_talk_time) FROM {AGENTS}"
+    assert project.query(values) == [(100, 100, 90)]
+
+
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
