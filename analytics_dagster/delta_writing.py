@@ -61,7 +61,13 @@ class _Write(DeltaLoadFilesystemJob):
     def _replace(self) -> None:
         table = self._job_client.load_open_table("delta", self.load_table_name)
         with get_local_dataset_reader(self.file_paths) as rows:
-            write_deltalake(table, rows, mode="overwrite", commit_properties=_NO_RETRY)
+            write_deltalake(
+                table,
+                rows,
+                mode="overwrite",
+                schema_mode="merge",  # a column of somebody's own may stand there
+                commit_properties=_NO_RETRY,
+            )
 
 
 class _WholeFiles(LocalFileSystem):  # type: ignore[misc]  # fsspec has no types

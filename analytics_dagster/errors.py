@@ -25,6 +25,7 @@
         ├── WarehouseConnectionError  no Postgres, no bucket, or not for these credentials
         ├── OverlapError          another run loads the same resource, or did so meanwhile
         ├── WarehouseLockedError
+        ├── AlteredTableError     somebody took a column from a table that cannot come back
         ├── DiskFullError         no space for the warehouse, or for the rows on their way
         ├── MemoryLimitError      DuckDB needs more memory than a load may take
         └── LoadError             dlt or the database refused the load
@@ -156,6 +157,10 @@ class OverlapError(WarehouseError):
 
 class WarehouseLockedError(WarehouseError):
     """Another program held the DuckDB file for longer than the wait allows."""
+
+
+class AlteredTableError(WarehouseError):
+    """A table lacks a column that is never NULL, such as its key: no load can add one to rows."""
 
 
 class DiskFullError(WarehouseError):

@@ -23,6 +23,7 @@ from analytics_dagster.api_spec import REJECTED_ROWS, Resource
 from analytics_dagster.comparison import Comparison
 from analytics_dagster.database import DATASET, Database
 from analytics_dagster.errors import (
+    AlteredTableError,
     SandboxOverDataError,
     ShrunkenError,
 )
@@ -146,15 +147,24 @@ def _mend(pipeline: dlt.Pipeline, table: Table) -> bool:
     """
     name, schemas = pipeline.pipeline_name, pipeline.schemas
     loaded = {name, REJECTED_ROWS} & schemas[name].tables.keys() if name in schemas else set()
-    lacking = {
-        each
-        for each in loaded
-        if not schemas[name].get_table_columns(each).keys() <= (table.columns(each) or set())
-    }
+    lacking = {each for each in loaded if _is_lacking(table, each, schemas[name])}
     if lacking:
         with pipeline.destination_client() as client:
             client.update_stored_schema(force=True)
     return name in lacking
+
+
+def _is_lacking(table: Table, name: str, schema: dlt.Schema) -> bool:
+    columns, there = schema.get_table_columns(name), table.columns(name)
+    lost = columns.keys() - (there or set())
+    required = sorted(each for each in lost if not columns[each].get("nullable", True))
+    if there is not None and required:
+        raise AlteredTableError(
+            f"{DATASET}.{name} lacks {', '.join(required)}, which its rows cannot be without: "
+            "somebody dropped or renamed it. Give it back; or drop the table, or move it away, and "
+            "load again: a new one is made, with all that the API has."
+        )
+    return bool(lost)
 
 
 @dataclass(frozen=True)

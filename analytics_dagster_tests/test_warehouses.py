@@ -378,18 +378,36 @@ def test_a_table_that_somebody_dropped_comes_back(
     assert project.query("SELECT count(*) FROM rejected_rows") == [(1,)]
 
 
+@pytest.mark.parametrize("change", ["DROP COLUMN {}", "RENAME COLUMN {} TO mine"])
 @pytest.mark.parametrize("mode", ["incremental", "full_refresh"])
-def test_a_column_that_somebody_dropped_comes_back(
-    project: AnyProject, api: FakeApi, mode: str
+def test_a_column_that_somebody_dropped_or_renamed_comes_back(
+    project: AnyProject, api: FakeApi, mode: str, change: str
 ) -> None:
-    """With all its values, also those of rows that the cursor has passed long ago."""
+    """With all its values, also those of rows that the cursor has passed long ago; and a column of
+    somebody's own is in nobody's way.
+    """
     old = agents(90, current_timestamp="2026-11-20T10:00:00Z")
     api.rows[AGENTS] = [*old, *agents(100)[90:]]
     assert project.run(AGENTS).success
-    project.edit(f"ALTER TABLE {AGENTS} DROP COLUMN total_talk_time")
+    project.edit(f"ALTER TABLE {AGENTS} {change.format('total_talk_time')}")
     assert project.run(AGENTS, config={"mode": mode}).success
     values = f"SELECT count(*), count(DISTINCT id), min(total_talk_time) FROM {AGENTS}"
     assert project.query(values) == [(100, 100, 90)]
+
+
+@pytest.mark.parametrize("mode", ["incremental", "full_refresh"])
+def test_a_key_that_somebody_dropped_is_an_error_that_says_what_to_do(
+    project: AnyProject, mode: str
+) -> None:
+    """No row can get it back; what the error proposes helps."""
+    assert project.run(AGENTS).success
+    project.edit(f"ALTER TABLE {AGENTS} DROP COLUMN id")
+    run = project.run(AGENTS, config={"mode": mode})
+    assert f"AlteredTableError: analytics.{AGENTS} lacks id" in run.error
+    assert project.query(f"SELECT count(*) FROM {AGENTS}") == [(250,)]
+    project.edit(f"DROP TABLE {AGENTS}")
+    assert project.run(AGENTS, config={"mode": mode}).success
+    assert project.query(f"SELECT count(DISTINCT id) FROM {AGENTS}") == [(250,)]
 
 
 @pytest.mark.parametrize(
