@@ -7,7 +7,7 @@ values, contract, sql, scratch, landing, description, source, resources, databas
 duckdb_warehouse, csv_files, postgres_copying, postgres_connection, postgres_lock,
 postgres_warehouse, ducklake_settings, ducklake_catalog, ducklake_files, ducklake_attaching,
 ducklake_warehouse, copied_tables, delta_settings, delta_tables, delta_writing, delta_warehouse,
-other_settings, other_warehouse, warehouse, working_folder, table, comparison, load_errors, loading,
-metadata, timetable, assets, verdicts, table_checks, load_checks, checks, jobs, in_flight,
+other_settings, other_warehouse, warehouse, working_folder, table, comparison, mending, load_errors,
+loading, metadata, timetable, assets, verdicts, table_checks, load_checks, checks, jobs, in_flight,
 schedules, changes, sensors, run_failures, webhook, alerts, executors, definitions.
 """

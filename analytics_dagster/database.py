@@ -38,7 +38,7 @@ class Question:
 class Database(Protocol):
     """The database of a warehouse; the tables are in its dataset `analytics`.
 
-    `file_format` is what it loads.
+    `file_format` is what it loads, and with `has_types` it can be asked for the types of columns.
     """
 
     @property
@@ -50,6 +50,7 @@ class Database(Protocol):
         """The variable that says which one it is."""
 
     file_format: ClassVar[Literal["parquet", "csv"]]
+    has_types: ClassVar[bool]
 
     def place(self) -> str:
         """Where it is, as a message may show it."""
@@ -119,6 +120,7 @@ class AskedByDuckDb:
     """The part of a `Database` whose tables, or copies of them, a DuckDB has."""
 
     file_format: ClassVar[Literal["parquet", "csv"]] = "parquet"
+    has_types: ClassVar[bool] = True
 
     def load_file(self, file: Path, scratch: Scratch) -> Path:  # noqa: ARG002  it is loaded as it is
         """The file itself."""

@@ -25,7 +25,7 @@
         ├── WarehouseConnectionError  no Postgres, no bucket, or not for these credentials
         ├── OverlapError          another run loads the same resource, or did so meanwhile
         ├── WarehouseLockedError
-        ├── AlteredTableError     somebody took a column from a table that cannot come back
+        ├── AlteredTableError     a table that cannot hold what the columns declare
         ├── DiskFullError         no space for the warehouse, or for the rows on their way
         ├── MemoryLimitError      DuckDB needs more memory than a load may take
         └── LoadError             dlt or the database refused the load
@@ -160,7 +160,7 @@ class WarehouseLockedError(WarehouseError):
 
 
 class AlteredTableError(WarehouseError):
-    """A table lacks a column that is never NULL, such as its key: no load can add one to rows."""
+    """A table lacks its key, or a column is of another type than the one that is declared now."""
 
 
 class DiskFullError(WarehouseError):

@@ -16,19 +16,15 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import dlt
-from dlt.common.schema.typing import TTableSchemaColumns
 
 from analytics_dagster.api_config import SMALLEST_REFRESH
-from analytics_dagster.api_spec import REJECTED_ROWS, Resource
+from analytics_dagster.api_spec import Resource
 from analytics_dagster.comparison import Comparison
 from analytics_dagster.database import DATASET, Database
-from analytics_dagster.errors import (
-    AlteredTableError,
-    SandboxOverDataError,
-    ShrunkenError,
-)
+from analytics_dagster.errors import SandboxOverDataError, ShrunkenError
 from analytics_dagster.landing import Landed, land
 from analytics_dagster.load_errors import our_errors
+from analytics_dagster.mending import CURSOR, known_columns, mend
 from analytics_dagster.scratch import Scratch
 from analytics_dagster.source import landed_source
 from analytics_dagster.table import Table
@@ -37,7 +33,7 @@ from analytics_dagster.warehouse import Warehouse
 from analytics_dagster.working_folder import working_folder
 
 _SMALLEST_SHARE = 0.5
-_MADE_UP, _CURSOR = "made_up", "cursor"
+_MADE_UP = "made_up"
 
 
 @dataclass(frozen=True)
@@ -89,10 +85,10 @@ def load(  # noqa: PLR0913  four of them have defaults
                 dataset_name=DATASET,
             )
             pipeline.sync_destination()
-            known = _known_columns(pipeline)
+            known = known_columns(pipeline, resource.name)
             with Table.opened(resource, database, destination, known) as table:
-                is_mended = _mend(pipeline, table)
-                before = _Before.of(pipeline, table, replaces=full_refresh, is_mended=is_mended)
+                known = mend(pipeline, resource, table)
+                before = _Before.of(pipeline, table, replaces=full_refresh)
         if made_up and before.made_up is False:
             raise SandboxOverDataError(
                 f"{database.place()} holds rows of your API in {DATASET}.{resource.name}, and no "
@@ -106,7 +102,7 @@ def load(  # noqa: PLR0913  four of them have defaults
         if before.replaces and not allow_shrink:
             _check_shrunken(resource, before, landed)
         cursor = before.moved_cursor(landed.newest)
-        state = {_MADE_UP: made_up, _CURSOR: cursor and cursor.isoformat()}
+        state = {_MADE_UP: made_up, CURSOR: cursor and cursor.isoformat()}
         # Shared are the dataset, which the first load makes, and the table of rejected rows.
         with database.writing(alone=not known or landed.rejected is not None) as destination:
             pipeline.destination = destination
@@ -132,51 +128,12 @@ def _convert(landed: Landed, database: Database, scratch: Scratch) -> None:
         landed.rejected = database.load_file(landed.rejected, scratch)
 
 
-def _known_columns(pipeline: dlt.Pipeline) -> TTableSchemaColumns:
-    """The columns of the table, as earlier loads left them."""
-    name, schemas = pipeline.pipeline_name, pipeline.schemas
-    is_known = name in schemas and name in schemas[name].tables
-    return schemas[name].get_table_columns(name) if is_known else {}
-
-
-def _mend(pipeline: dlt.Pipeline, table: Table) -> bool:
-    """Makes what was loaded before, and what somebody dropped, anew: tables and columns.
-
-    dlt takes the schema that it stored for what is there. Returns whether it is the table itself
-    that was mended.
-    """
-    name, schemas = pipeline.pipeline_name, pipeline.schemas
-    loaded = {name, REJECTED_ROWS} & schemas[name].tables.keys() if name in schemas else set()
-    lacking = {each for each in loaded if _is_lacking(table, each, schemas[name])}
-    if lacking:
-        with pipeline.destination_client() as client:
-            client.update_stored_schema(force=True)
-    return name in lacking
-
-
-def _is_lacking(table: Table, name: str, schema: dlt.Schema) -> bool:
-    columns, there = schema.get_table_columns(name), table.columns(name)
-    lost = columns.keys() - (there or set())
-    required = sorted(each for each in lost if not columns[each].get("nullable", True))
-    if there is not None and required:
-        raise AlteredTableError(
-            f"{DATASET}.{name} lacks {', '.join(required)}, which its rows cannot be without: "
-            "somebody dropped or renamed it. Give it back; or drop the table, or move it away, and "
-            "load again: a new one is made, with all that the API has."
-        )
-    return bool(lost)
-
-
 @dataclass(frozen=True)
 class _Before:
-    """What a load finds: the rows of the table, and the state that the last load left.
-
-    Rows of a table that `is_mended` lack what the API has of them.
-    """
+    """What a load finds: the rows of the table, and the state that the last load left."""
 
     rows: int
     replaces: bool
-    is_mended: bool = False
     state: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -187,22 +144,19 @@ class _Before:
     @property
     def cursor(self) -> datetime | None:
         """The newest cursor value that was loaded."""
-        cursor = self.state.get(_CURSOR)
+        cursor = self.state.get(CURSOR)
         return datetime.fromisoformat(cursor) if cursor else None
 
     @classmethod
-    def of(
-        cls, pipeline: dlt.Pipeline, table: Table, *, replaces: bool, is_mended: bool
-    ) -> _Before:
+    def of(cls, pipeline: dlt.Pipeline, table: Table, *, replaces: bool) -> _Before:
         """What is in the warehouse now."""
         state = pipeline.state.get("sources", {}).get(pipeline.pipeline_name, {})
-        return cls(table.rows() or 0, replaces, is_mended, state)
+        return cls(table.rows() or 0, replaces, state)
 
     def since(self, resource: Resource) -> datetime | None:
         """Where to begin to read; None for all. The cursor of a table without rows is none."""
         incremental = resource.endpoint.incremental
-        is_all = self.replaces or self.is_mended or not self.rows
-        if is_all or not self.cursor or not incremental:
+        if self.replaces or not self.rows or not self.cursor or not incremental:
             return None
         try:
             return self.cursor - timedelta(seconds=incremental.lag)

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import dlt
 from dlt.common.libs.pyarrow import columns_to_arrow
@@ -35,6 +35,7 @@ class OtherWarehouse(AskedByDuckDb):
     kind: str
     overlap_timeout: float
     memory_mb: int
+    has_types: ClassVar[bool] = False
 
     @property
     def setting(self) -> str:

@@ -25,6 +25,7 @@ class PostgresWarehouse:
     kind: ClassVar[str] = "postgres"
     setting: ClassVar[str] = CREDENTIALS_VARIABLE
     file_format: ClassVar[Literal["parquet", "csv"]] = "csv"
+    has_types: ClassVar[bool] = True
 
     overlap_timeout: float
 

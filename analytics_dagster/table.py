@@ -6,15 +6,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
-from dlt.common.schema.typing import TColumnSchema, TTableSchemaColumns
+from dlt.common.schema.typing import TColumnSchema, TColumnType, TTableSchemaColumns
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 from dlt.destinations.sql_client import SqlClientBase
 
 from analytics_dagster.api_spec import Column, DataType, Resource
 from analytics_dagster.database import AnyDestination, Database
 from analytics_dagster.sql import names, quoted
+
+_TYPES = """
+SELECT column_name, data_type, numeric_precision, numeric_scale FROM information_schema.columns
+WHERE table_schema = %s AND table_name = %s
+"""
 
 
 class Table:
@@ -24,9 +29,15 @@ class Table:
     """
 
     def __init__(
-        self, resource: Resource, client: SqlClientBase[Any], known: TTableSchemaColumns
+        self,
+        resource: Resource,
+        client: SqlClientBase[Any],
+        known: TTableSchemaColumns,
+        *,
+        has_types: bool,
     ) -> None:
         self._resource = resource
+        self._has_types = has_types
         self.client = client
         self.known = {
             name: _described(hints)
@@ -45,7 +56,7 @@ class Table:
     ) -> Iterator[Table]:
         """The table, while the block runs; to be used within `Database.writing`."""
         with database.asking(destination, resource.name) as client:
-            yield cls(resource, client, known or {})
+            yield cls(resource, client, known or {}, has_types=database.has_types)
 
     @property
     def name(self) -> str:
@@ -71,6 +82,14 @@ class Table:
                 return set(cursor.columns_schema)
         except DatabaseUndefinedRelation:
             return None
+
+    def types(self) -> TTableSchemaColumns:
+        """The columns with their types in dlt's terms, where the database can be asked for them."""
+        if not self._has_types:
+            return {}
+        typed = self.client.capabilities.get_type_mapper().from_destination_type
+        rows = self.client.execute_sql(_TYPES, self.client.dataset_name, self._resource.name) or []
+        return {name: _with_decimals(typed(*described)) for name, *described in rows}
 
     def undeclared_columns(self) -> dict[str, Column]:
         """The columns that earlier loads added, or declared."""
@@ -111,6 +130,12 @@ class Table:
 
     def _named(self, table: str) -> str:
         return self.client.make_qualified_table_name(table)
+
+
+def _with_decimals(column: TColumnType) -> TColumnSchema:
+    """A decimal of DuckDB's without a scale is what dlt calls `wei`."""
+    is_decimal = column["data_type"] == "wei"
+    return cast(TColumnSchema, column | {"data_type": "decimal"} if is_decimal else column)
 
 
 def _described(hints: TColumnSchema) -> Column:

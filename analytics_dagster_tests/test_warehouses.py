@@ -14,7 +14,7 @@ from analytics_dagster.api_reader import read_spec
 from analytics_dagster.api_spec import ApiSpec
 from analytics_dagster.warehouse import Warehouse
 from analytics_dagster_tests.conftest import Checkout, Run, agents
-from analytics_dagster_tests.fake_api import FakeApi, answer_after
+from analytics_dagster_tests.fake_api import FakeApi, answer_after, status
 from analytics_dagster_tests.one_load import one_load
 from analytics_dagster_tests.postgres_server import PASSWORD
 from analytics_dagster_tests.test_definitions import ROOT, with_calls
@@ -57,6 +57,14 @@ def project(
         server = request.getfixturevalue("postgres_server")
         made = DuckLakeProject(tmp_path / "lake", monkeypatch, server)
     return ready(made, api)
+
+
+def calls(data_type: str | None, **hints: Any) -> ApiSpec:
+    """A resource with a column of this type, or with a field that is not declared."""
+    columns: dict[str, Any] = {"id": {"data_type": "bigint", "nullable": False}}
+    if data_type:
+        columns["figure"] = {"data_type": data_type, **hints}
+    return read_spec(with_calls(columns=columns))
 
 
 def test_every_row_arrives_once_however_often_it_is_loaded(
@@ -378,6 +386,25 @@ def test_a_table_that_somebody_dropped_comes_back(
     assert project.query("SELECT count(*) FROM rejected_rows") == [(1,)]
 
 
+@pytest.mark.parametrize("tables", [["_dlt_version"], ["_dlt_version", "_dlt_pipeline_state"]])
+@pytest.mark.parametrize("mode", ["incremental", "full_refresh"])
+def test_tables_of_dlt_that_somebody_dropped_are_made_anew(
+    project: AnyProject, api: FakeApi, mode: str, tables: list[str]
+) -> None:
+    """What stands in the table is compared with what is read, or replaced by it."""
+    api.rows[AGENTS][0]["badge"] = 7
+    assert project.run(AGENTS).success
+    for table in tables:
+        project.edit(f"DROP TABLE {table}")
+    api.rows[AGENTS] = agents(255)
+    api.rows[AGENTS][1]["badge"] = 8
+    run = project.run(AGENTS, config={"mode": mode})
+    assert run.success, run.error
+    counted = f"SELECT count(*), count(DISTINCT id), sum(badge) FROM {AGENTS}"
+    assert project.query(counted) == [(255, 255, 8)]
+    assert figures(project.run(AGENTS), "rows_loaded") == [0]
+
+
 @pytest.mark.parametrize("change", ["DROP COLUMN {}", "RENAME COLUMN {} TO mine"])
 @pytest.mark.parametrize("mode", ["incremental", "full_refresh"])
 def test_a_column_that_somebody_dropped_or_renamed_comes_back(
@@ -393,6 +420,97 @@ def test_a_column_that_somebody_dropped_or_renamed_comes_back(
     assert project.run(AGENTS, config={"mode": mode}).success
     values = f"SELECT count(*), count(DISTINCT id), min(total_talk_time) FROM {AGENTS}"
     assert project.query(values) == [(100, 100, 90)]
+
+
+def test_a_column_that_was_dropped_comes_back_also_when_the_next_load_fails(
+    project: AnyProject, api: FakeApi
+) -> None:
+    """Whatever ends it: the load after it reads all."""
+    old = agents(90, current_timestamp="2026-11-20T10:00:00Z")
+    api.rows[AGENTS] = [*old, *agents(100)[90:]]
+    assert project.run(AGENTS).success
+    project.edit(f"ALTER TABLE {AGENTS} DROP COLUMN total_talk_time")
+    api.always(AGENTS, status(404))
+    assert "StatusError" in project.run(AGENTS).error
+    api.heal()
+    assert project.run(AGENTS).success
+    assert project.query(f"SELECT count(total_talk_time) FROM {AGENTS}") == [(100,)]
+
+
+CHANGES = [
+    ("bigint", 5, "double", 1.5),
+    ("bigint", 5, "decimal", 1.5),
+    ("bigint", 5, "text", "many"),
+    ("double", 1.5, "bigint", 5),
+    ("text", "2026-11-20", "date", "2026-11-21"),
+    (None, "2026-11-20T10:00:00Z", "timestamp", "2026-11-21T10:00:00Z"),
+    (None, 5, "double", 1.5),
+]
+
+
+@pytest.mark.parametrize(("before", "value", "after", "new"), CHANGES)
+def test_a_column_that_is_declared_otherwise_never_has_its_values_changed(
+    project: AnyProject,
+    api: FakeApi,
+    before: str | None,
+    value: object,
+    after: str,
+    new: object,
+) -> None:
+    """Loads of any mode are red and say what to do; a column that is dropped then comes anew."""
+    api.rows["calls"] = [{"id": 1, "figure": value}]
+    assert project.run("calls", spec=calls(before)).success
+    api.rows["calls"] = [{"id": n, "figure": new} for n in (1, 2)]
+    for mode in ("incremental", "full_refresh"):
+        run = project.run("calls", spec=calls(after), config={"mode": mode})
+        assert "AlteredTableError: analytics.calls.figure is " in run.error
+        assert "or drop the column" in run.error
+    assert project.query("SELECT count(*), count(figure) FROM calls") == [(1, 1)]
+    project.edit("ALTER TABLE calls DROP COLUMN figure")
+    run = project.run("calls", spec=calls(after))
+    assert run.success, run.error
+    assert run.metadata("calls")["rows_loaded"] == 2
+    [(low, high)] = project.query(
+        "SELECT CAST(min(figure) AS TEXT), CAST(max(figure) AS TEXT) FROM calls"
+    )
+    assert low == high
+    assert low.replace(" ", "T").startswith(str(new).removesuffix("Z"))
+    again = project.run("calls", spec=calls(after)).metadata("calls")
+    assert (again["rows_loaded"], again["rows_unchanged"]) == (0, 2)
+
+
+def test_a_type_that_was_changed_in_the_database_too_is_taken(
+    project: AnyProject, api: FakeApi
+) -> None:
+    """Then rows stay that the API has no more; before, the load says what is wrong."""
+    if isinstance(project, SqliteProject):
+        pytest.skip("SQLite cannot change the type of a column")
+    api.rows["calls"] = [{"id": 1, "figure": 5}, {"id": 2, "figure": 1}]
+    assert project.run("calls", spec=calls("bigint")).success
+    project.edit("ALTER TABLE calls ALTER COLUMN figure TYPE DOUBLE PRECISION")
+    error = project.run("calls", spec=calls("bigint")).error
+    assert "AlteredTableError: analytics.calls.figure is double in the table" in error
+    api.rows["calls"] = [{"id": 2, "figure": 1.25}]
+    run = project.run("calls", spec=calls("double"))
+    assert run.success, run.error
+    assert project.query("SELECT id, figure FROM calls ORDER BY id") == [(1, 5.0), (2, 1.25)]
+
+
+def test_an_object_that_was_not_declared_can_be_declared_as_json(
+    project: AnyProject, api: FakeApi
+) -> None:
+    """It is JSON in a text column, and stays so."""
+    if isinstance(project, SqliteProject):
+        pytest.skip("SQLAlchemy writes JSON as a text within JSON: see the README")
+    api.rows["calls"] = [{"id": 1, "figure": {"a": 1}}]
+    assert project.run("calls", spec=calls(None)).success
+    api.rows["calls"] = [{"id": n, "figure": {"a": n}} for n in (1, 2)]
+    for expected in ((1, 1), (0, 2)):
+        run = project.run("calls", spec=calls("json"))
+        assert run.success, run.error
+        found = run.metadata("calls")
+        assert (found["rows_loaded"], found["rows_unchanged"]) == expected
+    assert project.query("SELECT count(figure) FROM calls") == [(2,)]
 
 
 @pytest.mark.parametrize("mode", ["incremental", "full_refresh"])

@@ -214,7 +214,10 @@ class DeltaProject(InFiles):
             return connection.execute(sql).fetchall()
 
     def edit(self, sql: str) -> None:
-        """Somebody works on the tables by hand."""
+        """Somebody works on the tables by hand, or drops one of dlt's, which are plain folders."""
+        if sql.startswith("DROP TABLE _dlt_"):
+            self._remove(sql.rsplit(maxsplit=1)[-1])
+            return
         with self._copied() as connection:
             connection.execute(sql)
             for name in TABLES:
