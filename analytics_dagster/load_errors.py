@@ -79,7 +79,15 @@ def _described(error: BaseException) -> str:
     if not isinstance(error, _NO_VALUES):
         said = _VALUES.sub(r"\1…\2", said)
     return (
-        f"{' from '.join(kinds)}: {said}. The table has its old rows or the new ones, never some "
-        "of both, and the next load reads from where this one did. Run again, and if it stays, "
-        "look at the database."
+        f"{' from '.join(kinds)}: {said}{_named_by_postgres(error)}. The table has its old rows or "
+        "the new ones, never some of both, and the next load reads from where this one did. Run "
+        "again, and if it stays, look at the database."
     )
+
+
+def _named_by_postgres(error: BaseException) -> str:
+    """What Postgres says a failure is about, beside a text that may quote a row."""
+    told, kinds = getattr(error, "diag", None), ("column", "constraint", "table")
+    names = [(kind, getattr(told, f"{kind}_name", None)) for kind in kinds]
+    named = ", ".join(f"{kind} {name}" for kind, name in names if name)
+    return f" ({named})" if named else ""

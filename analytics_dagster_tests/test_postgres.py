@@ -112,6 +112,27 @@ def test_the_character_nul_stops_no_load(postgres: PostgresProject, api: FakeApi
     assert postgres.query(f"SELECT name FROM {AGENTS} WHERE id = 1") == [("a␀b",)]
 
 
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ("ALTER COLUMN name SET NOT NULL", "(column name, table agents_overview)"),
+        ("ADD CONSTRAINT few CHECK (total_talk_time < 99)", "constraint few, table agents_over"),
+        ("ADD CONSTRAINT one UNIQUE (total_talk_time)", "constraint one, table agents_over"),
+    ],
+)
+def test_what_postgres_refuses_is_named_without_a_value(
+    postgres: PostgresProject, api: FakeApi, change: str, named: str
+) -> None:
+    """Column, constraint and table, which whoever set them has to look at."""
+    api.rows[AGENTS] = agents(1)
+    assert postgres.run(AGENTS).success
+    postgres.edit(f"ALTER TABLE analytics.{AGENTS} {change}")
+    api.rows[AGENTS] = agents(3, name=None, total_talk_time=123454321)
+    error = postgres.run(AGENTS).error
+    assert named in error
+    assert "123454321" not in error
+
+
 def test_a_name_that_is_too_long_for_postgres_is_cut(
     postgres: PostgresProject, api: FakeApi
 ) -> None:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -273,6 +275,24 @@ def test_a_worker_that_dies_in_the_middle_of_a_load_is_replaced(deployment: Depl
     deployment.table_is_that_of_the_api()
     assert [first] != deployment.steps(run)[AGENTS][0][1:] != []
     dying.start()
+
+
+def test_a_worker_that_is_stopped_ends_its_steps_first(deployment: Deployment) -> None:
+    """As `systemctl stop` does it: no other one has to do them again."""
+    run = deployment.run_that_hangs(182, minute=11, seconds=8)
+    [name] = deployment.steps(run)[AGENTS][0]
+    [stopped] = [worker for worker in deployment.workers if worker.name == name]
+    [process] = stopped.running
+    unit = (DEPLOY / "celery" / "analytics-worker.service").read_text()
+    [stop] = re.findall(r"^ExecStop=(.*)$", unit, re.MULTILINE)
+    deployment.api.heal()
+    stopping = {**os.environ, "MAINPID": str(process.pid)}
+    with subprocess.Popen(shlex.split(stop), env=stopping):
+        assert process.wait(120) == 0
+    deployment.ends_well(run)
+    assert deployment.steps(run)[AGENTS][0] == [name]
+    stopped.kill()
+    stopped.start()
 
 
 def test_a_process_of_a_worker_that_dies_is_replaced_at_once(deployment: Deployment) -> None:
