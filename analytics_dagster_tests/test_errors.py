@@ -285,8 +285,8 @@ def test_two_fields_for_one_column_are_an_error(loaded: Project, api: FakeApi) -
     ("alteration", "words"),
     [
         ("ALTER TABLE agents_overview ALTER total_talk_time TYPE TINYINT", "total_talk_time"),
-        ("ALTER TABLE agents_overview ALTER total_talk_time TYPE DECIMAL(3, 1)", "Conversion"),
-        ("ALTER TABLE agents_overview ALTER name TYPE DATE USING NULL", "source column name"),
+        ("ALTER TABLE agents_overview ALTER total_talk_time TYPE SMALLINT", "Conversion"),
+        ("ALTER TABLE agents_overview ALTER name TYPE UUID USING NULL", "source column name"),
         ("ALTER TABLE agents_overview ALTER name TYPE INTEGER[] USING NULL", "Conversion"),
         ("CREATE UNIQUE INDEX names ON agents_overview (name)", "Constraint Error"),
     ],

@@ -347,8 +347,8 @@ EXCHANGES: dict[str, tuple[Fault, str]] = {
 # What the database refuses, to how the table was changed after its first load.
 REFUSALS = {
     "number_too_large": "ALTER TABLE number_too_large ALTER calls TYPE TINYINT",
-    "number_no_decimal": "ALTER TABLE number_no_decimal ALTER calls TYPE DECIMAL(3, 1)",
-    "text_no_date": "ALTER TABLE text_no_date ALTER name TYPE DATE USING NULL",
+    "number_too_long": "ALTER TABLE number_too_long ALTER calls TYPE SMALLINT",
+    "text_no_uuid": "ALTER TABLE text_no_uuid ALTER name TYPE UUID USING NULL",
     "text_no_list": "ALTER TABLE text_no_list ALTER name TYPE INTEGER[] USING NULL",
     "not_unique": "CREATE UNIQUE INDEX names ON not_unique (name)",
 }
