@@ -147,6 +147,34 @@ def test_declared_decimals_and_json_have_their_types_in_duckdb(
     }
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "is_taken"),
+    [
+        ((10, 2), (8, 1), True),
+        ((10, 2), (10, 3), False),
+        ((10, 2), (9, 0), False),
+        ((38, 0), (38, 0), True),
+        ((38, 0), (20, 0), True),
+        ((38, 0), (38, 1), False),
+    ],
+)
+def test_a_decimal_is_taken_where_the_column_has_all_of_its_digits(
+    project: Project,
+    api: FakeApi,
+    before: tuple[int, int],
+    after: tuple[int, int],
+    is_taken: bool,  # noqa: FBT001
+) -> None:
+    """Before and after the point; without a scale as well."""
+    api.always(NAME, written(['{"id": 1, "cost": 5}']))
+    for (precision, scale), is_right in ((before, True), (after, is_taken)):
+        cost = {"data_type": "decimal", "precision": precision, "scale": scale}
+        run = project.run(NAME, spec=calls(cost=cost))
+        assert run.success == is_right, run.error
+    if not is_taken:
+        assert f"cost is decimal({', '.join(map(str, before))}) in the table" in run.error
+
+
 UNDECLARED: list[tuple[str, Any, str]] = [
     ("19.99", 19.99, "DOUBLE"),
     ("1234567890.123456789", "1234567890.123456789", "VARCHAR"),

@@ -386,8 +386,13 @@ def test_a_table_that_somebody_dropped_comes_back(
     assert project.query("SELECT count(*) FROM rejected_rows") == [(1,)]
 
 
-@pytest.mark.parametrize("tables", [["_dlt_version"], ["_dlt_version", "_dlt_pipeline_state"]])
-@pytest.mark.parametrize("mode", ["incremental", "full_refresh"])
+@pytest.mark.parametrize(
+    ("mode", "tables"),
+    [
+        ("incremental", ["_dlt_version"]),
+        ("full_refresh", ["_dlt_version", "_dlt_pipeline_state"]),
+    ],
+)
 def test_tables_of_dlt_that_somebody_dropped_are_made_anew(
     project: AnyProject, api: FakeApi, mode: str, tables: list[str]
 ) -> None:
@@ -439,12 +444,9 @@ def test_a_column_that_was_dropped_comes_back_also_when_the_next_load_fails(
 
 CHANGES = [
     ("bigint", 5, "double", 1.5),
-    ("bigint", 5, "decimal", 1.5),
     ("bigint", 5, "text", "many"),
-    ("double", 1.5, "bigint", 5),
     ("text", "2026-11-20", "date", "2026-11-21"),
     (None, "2026-11-20T10:00:00Z", "timestamp", "2026-11-21T10:00:00Z"),
-    (None, 5, "double", 1.5),
 ]
 
 
