@@ -277,24 +277,6 @@ def test_a_worker_that_dies_in_the_middle_of_a_load_is_replaced(deployment: Depl
     dying.start()
 
 
-def test_a_worker_that_is_stopped_ends_its_steps_first(deployment: Deployment) -> None:
-    """As `systemctl stop` does it: no other one has to do them again."""
-    run = deployment.run_that_hangs(182, minute=11, seconds=8)
-    [name] = deployment.steps(run)[AGENTS][0]
-    [stopped] = [worker for worker in deployment.workers if worker.name == name]
-    [process] = stopped.running
-    unit = (DEPLOY / "celery" / "analytics-worker.service").read_text()
-    [stop] = re.findall(r"^ExecStop=(.*)$", unit, re.MULTILINE)
-    deployment.api.heal()
-    stopping = {**os.environ, "MAINPID": str(process.pid)}
-    with subprocess.Popen(shlex.split(stop), env=stopping):
-        assert process.wait(120) == 0
-    deployment.ends_well(run)
-    assert deployment.steps(run)[AGENTS][0] == [name]
-    stopped.kill()
-    stopped.start()
-
-
 def test_a_process_of_a_worker_that_dies_is_replaced_at_once(deployment: Deployment) -> None:
     """As when memory runs out: the worker gives the step back itself."""
     run = deployment.run_that_hangs(185, minute=7)
@@ -331,9 +313,28 @@ def test_a_step_that_comes_back_after_its_run_ended_loads_nothing(deployment: De
     wait_until(lambda: "RunEndedError" in deployment.events(run))
 
 
+def test_a_worker_that_is_stopped_ends_its_steps_first(deployment: Deployment) -> None:
+    """As `systemctl stop` does it: no other one has to do them again."""
+    run = deployment.run_that_hangs(198, minute=10, seconds=8)
+    [name] = deployment.steps(run)[AGENTS][0]
+    [stopped] = [worker for worker in deployment.workers if worker.name == name]
+    [process] = stopped.running
+    unit = (DEPLOY / "celery" / "analytics-worker.service").read_text()
+    [stop] = re.findall(r"^ExecStop=(.*)$", unit, re.MULTILINE)
+    deployment.api.heal()
+    stopping = {**os.environ, "MAINPID": str(process.pid)}
+    with subprocess.Popen(shlex.split(stop), env=stopping):
+        assert process.wait(120) == 0
+    deployment.ends_well(run)
+    assert deployment.steps(run)[AGENTS][0] == [name]
+    deployment.table_is_that_of_the_api()
+    stopped.kill()
+    stopped.start()
+
+
 def test_a_broker_that_is_restarted_loses_no_step(deployment: Deployment) -> None:
     """Steps that are worked on, and those that wait, are done; the next run is like any other."""
-    run = deployment.run_that_hangs(200, minute=10, seconds=8)
+    run = deployment.run_that_hangs(200, minute=11, seconds=8)
     deployment.broker.stop()
     time.sleep(3)
     deployment.broker.start()
