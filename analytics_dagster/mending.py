@@ -38,7 +38,7 @@ def mend(pipeline: dlt.Pipeline, resource: Resource, table: Table) -> TTableSche
         AlteredTableError: the table cannot hold what the columns declare.
     """
     name, there = resource.name, table.columns()
-    known, types = known_columns(pipeline, name), table.types()
+    known = known_columns(pipeline, name)
     lost = known.keys() - (there or set())
     changed = {
         each: column
@@ -46,6 +46,7 @@ def mend(pipeline: dlt.Pipeline, resource: Resource, table: Table) -> TTableSche
         if each in known and not _holds(known[each], column)
     }
     if there is not None:
+        types = table.types()
         _check_lost(resource, known, lost)
         _check_types(resource, {**known, **types}, there)
         if not known:
@@ -59,7 +60,7 @@ def mend(pipeline: dlt.Pipeline, resource: Resource, table: Table) -> TTableSche
         pipeline.default_schema.update_table(declared.compute_table_schema())
         pipeline.schemas.save_schema(pipeline.default_schema)
     rejected = known_columns(pipeline, REJECTED_ROWS).keys()
-    if lost or not rejected <= (table.columns(REJECTED_ROWS) or set()):
+    if lost or (rejected and not rejected <= (table.columns(REJECTED_ROWS) or set())):
         with pipeline.destination_client() as client:
             client.update_stored_schema(force=True)
     return known_columns(pipeline, name)

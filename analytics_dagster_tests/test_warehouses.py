@@ -59,11 +59,11 @@ def project(
     return ready(made, api)
 
 
-def calls(data_type: str | None, **hints: Any) -> ApiSpec:
+def calls(data_type: str | None) -> ApiSpec:
     """A resource with a column of this type, or with a field that is not declared."""
     columns: dict[str, Any] = {"id": {"data_type": "bigint", "nullable": False}}
     if data_type:
-        columns["figure"] = {"data_type": data_type, **hints}
+        columns["figure"] = {"data_type": data_type}
     return read_spec(with_calls(columns=columns))
 
 
